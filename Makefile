@@ -1,0 +1,57 @@
+# The commands of this project. `make test` is the one that must always pass.
+
+GO            ?= go
+STATICCHECK   := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME      ?= 5m
+BENCHTIME     ?= 2s
+
+# Programs that the tests drive, and the Debian packages that bring them.
+TEST_PROGRAMS := slapd slapadd ldapsearch mbsync mutt curl swaks openssl xz systemd-analyze
+TEST_PACKAGES := slapd ldap-utils isync mutt curl swaks openssl xz-utils systemd
+
+.PHONY: build test tools vet staticcheck unit fuzz crash bench bench-target demo clean
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/mssd ./cmd/mssd
+
+# Everything, on a fresh Debian machine with Go, git, make and apt.
+test: tools vet staticcheck unit
+
+tools:
+	@sh .ci/tools "$(TEST_PROGRAMS)" "$(TEST_PACKAGES)"
+
+vet:
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) run $(STATICCHECK) ./...
+
+# slapd and friends live in /usr/sbin, which an ordinary PATH may lack.
+# The race detector needs a C compiler (cgo); the daemon itself does not.
+unit:
+	PATH="$$PATH:/usr/sbin:/sbin" CGO_ENABLED=1 $(GO) test -race -shuffle=on -timeout 15m ./...
+
+# Each fuzz target of the tree for FUZZTIME, one after the other.
+fuzz:
+	@sh .ci/fuzz "$(FUZZTIME)"
+
+# kill -9 in mid-delivery against the real binary, many times.
+crash:
+	MSSD_CRASH_ROUNDS=200 $(GO) test -count=1 -timeout 60m -run 'TestKill' ./cmd/mssd ./store
+
+bench:
+	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+# A daemon with 100 BALs for an outside load harness: D/target.json, D/hooks/start, D/hooks/kill9.
+bench-target: build
+	@test -n "$(D)" || { echo "usage: make bench-target DIR=<an empty folder>"; exit 2; }
+	bin/mssd bench-target "$(D)"
+	"$(D)/hooks/start"
+bench-target: D = $(DIR)
+
+demo:
+	$(GO) run ./cmd/mssd demo
+
+clean:
+	rm -rf bin
