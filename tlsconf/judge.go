@@ -1,87 +1,189 @@
 package tlsconf
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// Anchors are the authorities that this operator trusts, and no others.
-type Anchors struct{}
-
-// LoadAnchors reads authorities' certificates from PEM or DER files.
-func LoadAnchors(files []string) (*Anchors, error) { return nil, errors.ErrUnsupported }
-
-// Pools gives the certificates where chains end, and those that may stand between.
-func (a *Anchors) Pools() (roots, intermediates *x509.CertPool) { return nil, nil }
-
-// Empty says that nothing can be trusted.
-func (a *Anchors) Empty() bool { return true }
+const (
+	maxPeerCerts = 10          // shown by a peer; a chain of the trust space has three
+	verdictAge   = time.Minute // a verdict is given again without looking for so long
+	maxVerdicts  = 4096        // remembered
+)
 
 // JudgeConfig says by what a peer's certificate is judged.
 type JudgeConfig struct {
-	AnchorFiles       []string
-	CRLFiles          []string         // none: revocation is not looked at
-	RequireClientAuth bool             // else serverAuth is accepted too
+	AnchorFiles       []string         // authorities, PEM or DER
+	CRLFiles          []string         // DER or PEM; none: revocation is not looked at
+	RequireClientAuth bool             // else serverAuth is accepted too: the official template could not be read
 	CRLGrace          time.Duration    // after nextUpdate; zero is 24 h
-	Now               func() time.Time // Optional.
+	Now               func() time.Time // Optional; a test's clock.
 }
 
-// Judge gives the verdict on a peer's certificate.
-type Judge struct{}
+// Judge gives the verdict on a peer's certificate. It is safe for concurrent use.
+type Judge struct {
+	cfg   JudgeConfig
+	trust atomic.Pointer[trust]
 
-// NewJudge reads anchors and CRLs; missing trust data is no error here, see Usable.
-func NewJudge(cfg JudgeConfig) (*Judge, error) { return nil, errors.ErrUnsupported }
+	reloading sync.Mutex // one reload at a time
 
-// Peer judges the certificates of a finished handshake, full or resumed.
-func (j *Judge) Peer(cs tls.ConnectionState) Verdict { return Verdict{} }
-
-// Reload reads the files again. On an error what was read before stays.
-func (j *Judge) Reload() error { return errors.ErrUnsupported }
-
-// Generation grows whenever anchors or CRLs change.
-func (j *Judge) Generation() uint64 { return 0 }
-
-// Usable is nil when verdicts can be given now, else says what is missing.
-func (j *Judge) Usable() error { return errors.ErrUnsupported }
-
-// Reason is why a peer's certificate was accepted or refused.
-type Reason uint8
-
-const (
-	NotUsable         Reason = iota // our anchors are missing: temporary
-	OK                              // may speak, for the domains of its DN
-	NoCertificate                   // the peer showed none
-	ForeignChain                    // does not lead to our anchors
-	Expired                         // it, or an authority above it
-	NotYetValid                     // it, or an authority above it
-	Revoked                         // by its authority
-	WrongUsage                      // not made for TLS
-	WeakKey                         // RSA under 2048 bits, SHA-1 and the like
-	RevocationUnknown               // our CRL is missing or stale: temporary
-)
-
-// Verdict is the judgement on one peer at one time.
-type Verdict struct {
-	Reason     Reason
-	DN         DN                // of the leaf, when there is one
-	Leaf       *x509.Certificate // nil when the peer showed none
-	Serial     string            // upper case hexadecimal
-	Usage      string            // extended usages seen: "clientAuth", "serverAuth", "clientAuth+serverAuth", "any", "none" …
-	Detail     string            // more about Reason, ASCII; may be empty
-	At         time.Time         // of expiry, of revocation, of becoming valid
-	Generation uint64            // of the Judge
+	mu       sync.Mutex // guards verdicts
+	verdicts map[[32]byte]remembered
 }
 
-// OK says that the certificate was accepted.
-func (v Verdict) OK() bool { return v.Reason == OK }
+// trust is what one load of the files gave; never changed.
+type trust struct {
+	generation uint64
+	anchors    *Anchors
+	crls       crlSet
+	fault      error // why it is not whole, nil if it is
+}
 
-// Temporary says that the fault is ours: the peer should try again.
-func (v Verdict) Temporary() bool { return v.Reason == NotUsable || v.Reason == RevocationUnknown }
+type remembered struct {
+	verdict Verdict
+	at      time.Time
+}
 
-// Text is one line of ASCII, fit for an SMTP reply.
-func (v Verdict) Text() string { return "" }
+// NewJudge reads anchors and CRLs. Files that are missing or bad are no error here: Usable says so, and peers get a
+// temporary verdict. A setting that makes no sense is one.
+func NewJudge(cfg JudgeConfig) (*Judge, error) {
+	if cfg.CRLGrace < 0 {
+		return nil, fmt.Errorf("CRL grace is %v, expected zero or more", cfg.CRLGrace)
+	}
+	if cfg.CRLGrace == 0 {
+		cfg.CRLGrace = defaultCRLGrace
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	j := &Judge{cfg: cfg}
+	t := &trust{generation: 1}
+	if t.anchors, t.fault = LoadAnchors(cfg.AnchorFiles); t.fault == nil && !t.anchors.Empty() {
+		t.crls, t.fault = loadCRLs(cfg.CRLFiles, t.anchors)
+	}
+	j.trust.Store(t)
+	return j, nil
+}
 
-// String is the name of the reason.
-func (r Reason) String() string { return "" }
+// Reload reads the files again. On an error, which names each bad file, what was read before stays.
+func (j *Judge) Reload() error {
+	j.reloading.Lock()
+	defer j.reloading.Unlock()
+	anchors, err := LoadAnchors(j.cfg.AnchorFiles)
+	if err != nil {
+		return err
+	}
+	if anchors.Empty() {
+		return errNoAnchors
+	}
+	crls, err := loadCRLs(j.cfg.CRLFiles, anchors)
+	if err != nil {
+		return err
+	}
+	j.trust.Store(&trust{generation: j.Generation() + 1, anchors: anchors, crls: crls})
+	j.mu.Lock()
+	j.verdicts = nil
+	j.mu.Unlock()
+	return nil
+}
+
+var errNoAnchors = errors.New("no trust anchors are configured")
+
+// Generation grows at each reload that succeeds.
+func (j *Judge) Generation() uint64 { return j.trust.Load().generation }
+
+// Anchors are those in force now; they may be empty.
+func (j *Judge) Anchors() *Anchors { return j.trust.Load().anchors }
+
+// Usable is nil when verdicts can be given now; else it says what is missing or stale.
+func (j *Judge) Usable() error {
+	t := j.trust.Load()
+	if t.fault != nil {
+		return t.fault
+	}
+	if t.anchors.Empty() {
+		return errNoAnchors
+	}
+	var faults []error
+	for _, c := range t.crls {
+		if c.stale(j.cfg.Now(), j.cfg.CRLGrace) {
+			faults = append(faults, fmt.Errorf("revocation list of %s was to be renewed on %s", subjectText(c.issuer), day(c.nextUpdate)))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// Peer judges the certificates of a finished handshake, full or resumed: a resumed session has those of the full one.
+func (j *Judge) Peer(cs tls.ConnectionState) Verdict { return j.Certificates(cs.PeerCertificates) }
+
+// Certificates judges what a peer showed, its own certificate first.
+func (j *Judge) Certificates(shown []*x509.Certificate) Verdict {
+	t, now := j.trust.Load(), j.cfg.Now()
+	if len(shown) == 0 {
+		return Verdict{Reason: NoCertificate, Generation: t.generation}
+	}
+	if len(shown) > maxPeerCerts {
+		v := t.verdictOn(shown[0])
+		return v.because(ForeignChain, "too many certificates", time.Time{})
+	}
+	key := chainKey(shown)
+	if v, ok := j.recall(key, t.generation, now); ok {
+		return v
+	}
+	v := j.judge(t, shown, now)
+	j.remember(key, v, now)
+	return v
+}
+
+func chainKey(shown []*x509.Certificate) (key [32]byte) {
+	h := sha256.New()
+	for _, c := range shown {
+		sum := sha256.Sum256(c.Raw)
+		h.Write(sum[:])
+	}
+	h.Sum(key[:0])
+	return key
+}
+
+// recall finds a verdict that is young enough; the clock may have been set back.
+func (j *Judge) recall(key [32]byte, generation uint64, now time.Time) (Verdict, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	r, ok := j.verdicts[key]
+	age := now.Sub(r.at)
+	if !ok || r.verdict.Generation != generation || age < 0 || age >= verdictAge {
+		return Verdict{}, false
+	}
+	// An accepted certificate is not accepted one second longer than it lasts.
+	if r.verdict.OK() && now.After(r.verdict.Leaf.NotAfter) {
+		return Verdict{}, false
+	}
+	return r.verdict, true
+}
+
+func (j *Judge) remember(key [32]byte, v Verdict, now time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.verdicts == nil || len(j.verdicts) >= maxVerdicts {
+		j.verdicts = make(map[[32]byte]remembered)
+	}
+	j.verdicts[key] = remembered{v, now}
+}
+
+// verdictOn begins a verdict with what the leaf says of itself.
+func (t *trust) verdictOn(leaf *x509.Certificate) Verdict {
+	v := Verdict{Leaf: leaf, Serial: serialText(leaf), Usage: usageText(leaf), Generation: t.generation}
+	v.DN, _ = DNFromRaw(leaf.RawSubject) // the zero DN is bound to nothing
+	return v
+}
+
+func (v Verdict) because(r Reason, detail string, at time.Time) Verdict {
+	v.Reason, v.Detail, v.At = r, detail, at
+	return v
+}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"os"
 	"strings"
 )
@@ -45,6 +46,9 @@ func (id *Identity) WriteFiles(certFile, keyFile string) error {
 	}
 	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	chain := certsPEM(id.Chain...)
+	if err := os.Remove(keyFile); err != nil && !errors.Is(err, os.ErrNotExist) { // its mode would stay
+		return err
+	}
 	if certFile == keyFile {
 		return os.WriteFile(keyFile, append(chain, key...), 0o600)
 	}
