@@ -195,7 +195,7 @@ type KeyOp uint8
 const (
 	KeyAll     KeyOp = iota + 1
 	KeyAnd           // Keys, all of them
-	KeyOr            // Keys, two
+	KeyOr            // one of Keys, two or more
 	KeyNot           // Keys, one
 	KeySeq           // Set
 	KeyUID           // Set

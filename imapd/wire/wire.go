@@ -23,6 +23,8 @@
 // (names in UTF-8), RFC 7162 (CONDSTORE modifiers), RFC 7888 (LITERAL-).
 package wire
 
+import "errors"
+
 // Limits bounds one command. A zero field means the value of DefaultLimits.
 type Limits struct {
 	Line     int   // octets of a command without its literals, line ends included
@@ -37,7 +39,7 @@ type Limits struct {
 
 // DefaultLimits is what a session should allow after login; before it, Total may be much lower.
 func DefaultLimits() Limits {
-	return Limits{Line: 64 << 10, Literal: 64 << 10, NonSync: 4096, Total: 128 << 10, Depth: 20, SetItems: 10000, Keys: 1000}
+	return Limits{Line: 64 << 10, Literal: 64 << 10, NonSync: 4096, Total: 128 << 10, Depth: 64, SetItems: 10000, Keys: 1000}
 }
 
 func (l Limits) filled() Limits {
@@ -84,11 +86,23 @@ type SyntaxError struct {
 
 func (e *SyntaxError) Error() string { return "wire: " + e.Msg }
 
+// ErrFatal and ErrTooLong are what a *FatalError is, for errors.Is.
+var (
+	ErrFatal   = errors.New("wire: fatal")
+	ErrTooLong = errors.New("wire: too long") // the command's line or literals; also ErrFatal
+)
+
 // FatalError is input whose end cannot be told or is not worth reading: answer BAD or BYE with Msg and close.
 type FatalError struct {
-	Msg string // ASCII, one line, no text of the client
+	Msg     string // ASCII, one line, no text of the client
+	TooLong bool
 }
 
 func (e *FatalError) Error() string { return "wire: " + e.Msg }
+
+// Is makes errors.Is know ErrFatal and ErrTooLong.
+func (e *FatalError) Is(target error) bool {
+	return target == ErrFatal || (target == ErrTooLong && e.TooLong)
+}
 
 func bad(msg string) error { return &SyntaxError{Msg: msg} }
