@@ -134,3 +134,19 @@ func (s crlSet) of(issuer *x509.Certificate) *crl {
 func (c *crl) stale(now time.Time, grace time.Duration) bool {
 	return now.After(c.nextUpdate.Add(grace))
 }
+
+// RevokedIn says whether a list names a certificate of this chain (leaf first, anchor last), and since when. It answers
+// no when there is no list to ask.
+func (j *Judge) RevokedIn(chain []*x509.Certificate) (time.Time, bool) {
+	t := j.trust.Load()
+	for i := 0; i < len(chain)-1; i++ {
+		list := t.crls.of(chain[i+1])
+		if list == nil {
+			continue
+		}
+		if when, ok := list.revoked[string(chain[i].SerialNumber.Bytes())]; ok {
+			return when, true
+		}
+	}
+	return time.Time{}, false
+}

@@ -1,0 +1,281 @@
+package whitelist
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const (
+	listFile   = "list.xml"
+	recordFile = "accepted.json"
+)
+
+// record stands beside the copy of the list and says that it was accepted: its signer's chain is not asked for again,
+// so that a restart never loses a list to a missing anchor.
+type record struct {
+	SHA256    string    `json:"sha256"`
+	Generated time.Time `json:"generated"`
+	Proven    time.Time `json:"proven"` // last proven to be the newest
+	NoChain   bool      `json:"noChain,omitempty"`
+}
+
+// takeUp loads the copy of an earlier run. Known says that there was one, even if it is damaged now.
+func (k *Keeper) takeUp() (known bool, err error) {
+	dir := filepath.Join(k.cfg.StateDir, stateFolder)
+	b, err := os.ReadFile(filepath.Join(dir, recordFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	list, rec, err := loadCopy(filepath.Join(dir, listFile), b, k.cfg.Load)
+	if err == nil && rec.NoChain && !k.cfg.Load.NoChain {
+		err = errors.New("it was accepted without a check of its signer, which is required now")
+	}
+	if err != nil {
+		k.lastErr = fmt.Errorf("kept copy of the white list: %w", err)
+		k.cfg.Log.Error("kept copy of the white list not usable", "err", err)
+		return true, nil
+	}
+	// A clock that was wrong must not make the list young for ever.
+	if now := k.cfg.Now(); rec.Proven.After(now) {
+		rec.Proven = now
+	}
+	k.held.list, k.held.proven = list, rec.Proven
+	return true, nil
+}
+
+func loadCopy(name string, rec []byte, opt Options) (*List, record, error) {
+	var r record
+	if err := json.Unmarshal(rec, &r); err != nil {
+		return nil, r, fmt.Errorf("%s: %w", recordFile, err)
+	}
+	b, _, err := readFile(name)
+	if err != nil {
+		return nil, r, err
+	}
+	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != r.SHA256 {
+		return nil, r, fmt.Errorf("%s is not the list that was accepted", listFile)
+	}
+	opt.NoChain = true
+	opt.Now = func() time.Time { return r.Generated } // judged when it was accepted
+	l, err := Load(b, opt)
+	if err == nil {
+		l.chained = !r.NoChain
+	}
+	return l, r, err
+}
+
+// read takes a list from a file: proves the one held when it is the same, else judges it and puts it in force.
+func (k *Keeper) read(name string, override bool) error {
+	now := k.cfg.Now() // before the look, so that nothing is proven for longer than it was seen
+	b, id, err := readFile(name)
+	if err != nil {
+		return err
+	}
+	h := k.snapshot()
+	if h.list != nil && sha256.Sum256(b) == h.list.SHA256 {
+		return k.prove(h.list, name, id, now)
+	}
+	list, err := Load(b, k.cfg.Load)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if h.list != nil && !override {
+		if err := k.compare(h.list, list); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	// Kept first: a list in force is one that survives a restart.
+	if err := k.keep(b, list, now); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.held = held{list: list, generation: k.held.generation + 1, proven: now, file: k.ownFile(name, id)}
+	k.proofErr = nil
+	k.log(list, override)
+	return nil
+}
+
+// ownFile keeps the identity of the configured file only: an overriding file proves nothing later.
+func (k *Keeper) ownFile(name string, id fileID) fileID {
+	if name != k.cfg.File {
+		return fileID{}
+	}
+	return id
+}
+
+func (k *Keeper) log(l *List, override bool) {
+	k.cfg.Log.Info("white list in force", "version", l.Version(), "rows", l.Rows(), "domains", l.Domains(),
+		"signer", l.Signer().Subject.String(), "override", override)
+	if !l.ChainChecked() {
+		k.cfg.Log.Warn("WHITE LIST IN FORCE WITHOUT A CHECK OF ITS SIGNER: anybody may have made it")
+	}
+	for _, f := range l.Faults() {
+		k.cfg.Log.Warn("row of the white list cannot be read", "err", f)
+	}
+}
+
+// compare says whether a list may follow the one held.
+func (k *Keeper) compare(old, list *List) error {
+	if list.Generated().Before(old.Generated()) {
+		return fmt.Errorf("%w: made on %s, held is one of %s", ErrOlder,
+			list.Generated().Format(time.RFC3339), old.Generated().Format(time.RFC3339))
+	}
+	gone := 0
+	for name := range old.domains {
+		if !list.Listed(name) {
+			gone++
+		}
+	}
+	if float64(gone) > k.cfg.MaxLoss*float64(len(old.domains)) {
+		return fmt.Errorf("%w: %d of %d, allowed are %.0f %%; an operator can accept it", ErrLoss, gone, len(old.domains), 100*k.cfg.MaxLoss)
+	}
+	return nil
+}
+
+// prove notes that the list held was found to be the newest.
+func (k *Keeper) prove(l *List, name string, id fileID, at time.Time) error {
+	k.mu.Lock()
+	if k.held.list == l && name == k.cfg.File {
+		k.held.proven, k.held.file, k.proofErr = at, id, nil
+	}
+	k.mu.Unlock()
+	return k.writeRecord(l, at)
+}
+
+// proveFile proves the list current by looking at the file that it was read from: as long as that can be opened and is
+// the same, the list is current by definition. It costs microseconds and changes nothing else.
+func (k *Keeper) proveFile() {
+	h := k.snapshot()
+	if h.list == nil || h.file == (fileID{}) {
+		return
+	}
+	now := k.cfg.Now()
+	id, err := identify(k.cfg.File)
+	if err == nil && id != h.file {
+		err = fmt.Errorf("%s was changed and is not read yet, or was refused", k.cfg.File)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.held.list != h.list || k.held.file != h.file {
+		return
+	}
+	if k.proofErr = err; err == nil && now.After(k.held.proven) {
+		k.held.proven = now
+	}
+}
+
+func identify(name string) (fileID, error) {
+	f, err := os.Open(name) // readable, not only there
+	if err != nil {
+		return fileID{}, err
+	}
+	defer f.Close()
+	return identityOf(f)
+}
+
+func identityOf(f *os.File) (fileID, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return fileID{}, err
+	}
+	id := fileID{size: st.Size(), modTime: st.ModTime()}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		id.inode = sys.Ino
+	}
+	return id, nil
+}
+
+// readFile reads a list, bounded. Its identity is taken before, so that a change meanwhile is seen next time.
+func readFile(name string) ([]byte, fileID, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, fileID{}, err
+	}
+	defer f.Close()
+	id, err := identityOf(f)
+	if err != nil {
+		return nil, id, err
+	}
+	if id.size > MaxSize {
+		return nil, id, fmt.Errorf("%s: %w", name, ErrTooLarge)
+	}
+	var b bytes.Buffer
+	b.Grow(int(id.size) + bytes.MinRead)
+	if _, err := b.ReadFrom(io.LimitReader(f, MaxSize+1)); err != nil {
+		return nil, id, err
+	}
+	if b.Len() > MaxSize {
+		return nil, id, fmt.Errorf("%s: %w", name, ErrTooLarge)
+	}
+	return b.Bytes(), id, nil
+}
+
+// keep writes the copy, then the record of it. Between the two the record does not fit the copy, and a restart has no
+// list until the source is read.
+func (k *Keeper) keep(b []byte, l *List, at time.Time) error {
+	if err := k.writeState(listFile, b); err != nil {
+		return err
+	}
+	return k.writeRecord(l, at)
+}
+
+func (k *Keeper) writeRecord(l *List, at time.Time) error {
+	b, err := json.MarshalIndent(record{
+		SHA256: hex.EncodeToString(l.SHA256[:]), Generated: l.Generated(), Proven: at, NoChain: !l.ChainChecked(),
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return k.writeState(recordFile, append(b, '\n'))
+}
+
+// writeState replaces a file of the state folder: whole, or not at all, also in a power failure.
+func (k *Keeper) writeState(name string, b []byte) (err error) {
+	dir := filepath.Join(k.cfg.StateDir, stateFolder)
+	f, err := os.CreateTemp(dir, name+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			os.Remove(f.Name())
+		}
+	}()
+	if _, err = f.Write(b); err != nil {
+		return err
+	}
+	if err = f.Sync(); err != nil {
+		return err
+	}
+	if err = f.Close(); err != nil {
+		return err
+	}
+	if err = os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
