@@ -1,0 +1,241 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func command(name, args string) *Command {
+	return &Command{Tag: "a", Name: name, UID: strings.HasPrefix(name, "UID "), Args: []byte(args)}
+}
+
+func set(rs ...Range) Set { return Set{Ranges: rs} }
+
+func body(label string, s Section) FetchItem {
+	return FetchItem{Kind: FetchSection, Label: label, Section: s}
+}
+
+func item(k FetchKind, label string) FetchItem { return FetchItem{Kind: k, Label: label} }
+
+// parse runs the parser of a command.
+func parse(c *Command) (any, error) {
+	switch strings.TrimPrefix(c.Name, "UID ") {
+	case "NOOP":
+		return nil, ParseNone(c)
+	case "LOGIN":
+		return ParseLogin(c)
+	case "AUTHENTICATE":
+		return ParseAuthenticate(c)
+	case "CREATE":
+		return ParseMailbox(c)
+	case "RENAME":
+		from, to, err := ParseTwoMailboxes(c)
+		return from + " " + to, err
+	case "SELECT":
+		return ParseSelect(c)
+	case "LIST", "LSUB":
+		return ParseList(c)
+	case "STATUS":
+		return ParseStatus(c)
+	case "APPEND":
+		return parseAppend(c)
+	case "FETCH":
+		return ParseFetch(c)
+	case "STORE":
+		return ParseStore(c)
+	case "COPY":
+		return ParseCopy(c)
+	case "SEARCH":
+		return ParseSearch(c)
+	case "EXPUNGE":
+		return ParseUIDSet(c)
+	case "ID":
+		return ParseID(c)
+	case "ENABLE":
+		return ParseEnable(c)
+	}
+	panic(c.Name)
+}
+
+func TestParse(t *testing.T) {
+	day := func(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 0, 0, 0, 0, time.UTC) }
+	flag := func(f Flag) Key { return Key{Op: KeyFlag, Flag: f} }
+	and := func(k ...Key) Key { return Key{Op: KeyAnd, Keys: k} }
+	from := func(s string) Key { return Key{Op: KeyHeader, Field: "FROM", Text: s} }
+	all := set(Range{1, 0})
+	for _, tc := range []struct {
+		name, args string
+		want       any
+	}{
+		{"NOOP", "", nil},
+		{"LOGIN", "SMITH SESAME", Login{"SMITH", "SESAME"}},
+		{"LOGIN", `"a\"b\\" {3+}` + "\r\nc d", Login{`a"b\`, "c d"}},
+		{"AUTHENTICATE", "GSSAPI", Authenticate{Mechanism: "GSSAPI"}},
+		{"AUTHENTICATE", "plain AHRlc3QAdGVzdA==", Authenticate{"PLAIN", []byte("\x00test\x00test"), true}},
+		{"AUTHENTICATE", "EXTERNAL =", Authenticate{Mechanism: "EXTERNAL", HasInitial: true}},
+		{"CREATE", "owatagusiam/blurdybloop", "owatagusiam/blurdybloop"},
+		{"CREATE", "inBox", "INBOX"},
+		{"CREATE", `"Envoy&AOk-s"`, "Envoyés"},
+		{"RENAME", "foo {3}\r\nbar", "foo bar"},
+		{"SELECT", "INBOX (CONDSTORE)", Select{"INBOX", true}},
+		{"LIST", `"" ""`, List{Patterns: []string{""}}},
+		{"LIST", `~/Mail/ %`, List{Reference: "~/Mail/", Patterns: []string{"%"}}},
+		{"LIST", `(SUBSCRIBED RECURSIVEMATCH) "" ("INBOX" Sent/%) RETURN (CHILDREN STATUS (MESSAGES UNSEEN))`, List{
+			Patterns: []string{"INBOX", "Sent/%"}, Extended: true, SelectSubscribed: true, SelectRecursive: true,
+			ReturnChildren: true, ReturnStatus: []StatusItem{StatusMessages, StatusUnseen}}},
+		{"LIST", `(SPECIAL-USE) "" "*"`, List{Patterns: []string{"*"}, Extended: true, SelectSpecialUse: true}},
+		{"LIST", `"" % RETURN (SPECIAL-USE)`, List{Patterns: []string{"%"}, Extended: true, ReturnSpecialUse: true}},
+		{"STATUS", "blurdybloop (UIDNEXT messages UIDNEXT)", Status{"blurdybloop", []StatusItem{StatusUIDNext, StatusMessages}}},
+		{"APPEND", `saved-messages (\seen Foo) "17-Jul-1996 02:44:25 -0700" `, Append{"saved-messages",
+			Flags{Seen, []string{"Foo"}}, time.Date(1996, 7, 17, 9, 44, 25, 0, time.UTC)}},
+		{"APPEND", `x " 7-Jul-1996 02:44:25 +0000" `, Append{Mailbox: "x", Date: time.Date(1996, 7, 7, 2, 44, 25, 0, time.UTC)}},
+
+		{"FETCH", "2:4 (FLAGS BODY[HEADER.FIELDS (DATE FROM)])", Fetch{Set: set(Range{2, 4}), Items: []FetchItem{
+			item(FetchFlags, "FLAGS"), body("BODY[HEADER.FIELDS (DATE FROM)]", Section{Text: SectionHeaderFields, Fields: []string{"DATE", "FROM"}})}}},
+		{"UID FETCH", "4827313:4828442 FLAGS", Fetch{UID: true, Set: set(Range{4827313, 4828442}), Items: []FetchItem{item(FetchFlags, "FLAGS")}}},
+		{"FETCH", "1 fast", Fetch{Set: set(Range{1, 1}), Items: []FetchItem{
+			item(FetchFlags, "FLAGS"), item(FetchInternalDate, "INTERNALDATE"), item(FetchSize, "RFC822.SIZE")}}},
+		{"FETCH", "1 FULL", Fetch{Set: set(Range{1, 1}), Items: []FetchItem{item(FetchFlags, "FLAGS"),
+			item(FetchInternalDate, "INTERNALDATE"), item(FetchSize, "RFC822.SIZE"), item(FetchEnvelope, "ENVELOPE"), item(FetchBody, "BODY")}}},
+		{"FETCH", "1 (RFC822 RFC822.HEADER rfc822.text)", Fetch{Set: set(Range{1, 1}), Items: []FetchItem{
+			body("RFC822", Section{}), {Kind: FetchSection, Label: "RFC822.HEADER", Section: Section{Text: SectionHeader}, Peek: true},
+			body("RFC822.TEXT", Section{Text: SectionText})}}},
+		{"FETCH", "1 body.peek[4.2.2.1.mime]<0.10>", Fetch{Set: set(Range{1, 1}), Items: []FetchItem{{Kind: FetchSection,
+			Label: "BODY[4.2.2.1.MIME]<0>", Section: Section{Part: []int{4, 2, 2, 1}, Text: SectionMIME}, Peek: true, Partial: &Partial{0, 10}}}}},
+		{"FETCH", "1 (BODY[] BODY.PEEK[])", Fetch{Set: set(Range{1, 1}), Items: []FetchItem{body("BODY[]", Section{})}}},
+		{"UID FETCH", "1:* (FLAGS) (CHANGEDSINCE 12345)", Fetch{UID: true, Set: all, Items: []FetchItem{item(FetchFlags, "FLAGS")},
+			ChangedSince: 12345, HasChangedSince: true}},
+
+		{"STORE", `2:4 +FLAGS (\Deleted)`, Store{Set: set(Range{2, 4}), Mode: StoreAdd, Flags: Flags{System: Deleted}}},
+		{"STORE", `1 -flags.silent \Seen $Forwarded`, Store{Set: set(Range{1, 1}), Mode: StoreRemove, Silent: true, Flags: Flags{Seen, []string{"$Forwarded"}}}},
+		{"STORE", "7,5,9 (UNCHANGEDSINCE 320162338) FLAGS ()", Store{Set: set(Range{7, 7}, Range{5, 5}, Range{9, 9}),
+			UnchangedSince: 320162338, HasUnchangedSince: true}},
+		{"COPY", "2:4 MEETING", Copy{Set: set(Range{2, 4}), Mailbox: "MEETING"}},
+		{"UID COPY", "$ x", Copy{UID: true, Set: Set{Saved: true}, Mailbox: "x"}},
+		{"UID EXPUNGE", "4294967290:4294967295,*", set(Range{4294967290, 4294967295}, Range{})},
+
+		{"SEARCH", `FLAGGED SINCE 1-Feb-1994 NOT FROM "Smith"`, Search{Key: and(flag(Flagged),
+			Key{Op: KeySince, Date: day(1994, 2, 1)}, not(from("Smith")))}},
+		{"SEARCH", "CHARSET UTF-8 TEXT {6}\r\n\xd0\xbf\xd1\x80\xd0\xb8", Search{Key: and(Key{Op: KeyText, Text: "при"})}},
+		{"SEARCH", "RETURN (MIN COUNT) 2,4:* UNSEEN", Search{Extended: true, Return: ReturnMin | ReturnCount,
+			Key: and(Key{Op: KeySeq, Set: set(Range{2, 2}, Range{4, 0})}, not(flag(Seen)))}},
+		{"SEARCH", "RETURN () NEW", Search{Extended: true, Return: ReturnAll, Key: and(and(flag(Recent), not(flag(Seen))))}},
+		{"UID SEARCH", `OR FROM a OR FROM b FROM c UID 5`, Search{UID: true, Key: and(
+			Key{Op: KeyOr, Keys: []Key{from("a"), from("b"), from("c")}}, Key{Op: KeyUID, Set: set(Range{5, 5})})}},
+		{"SEARCH", `(SMALLER 10 LARGER 0) UNKEYWORD $Junk HEADER message-id "" OLD`, Search{Key: and(
+			and(Key{Op: KeySmaller, Number: 10}, Key{Op: KeyLarger}), not(Key{Op: KeyKeyword, Text: "$Junk"}),
+			Key{Op: KeyHeader, Field: "MESSAGE-ID"}, not(flag(Recent)))}},
+		{"SEARCH", `SENTON "12-Dec-2020" MODSEQ "/flags/\\draft" all 620162338`, Search{ModSeq: true, Key: and(
+			Key{Op: KeySentOn, Date: day(2020, 12, 12)}, Key{Op: KeyModSeq, Number: 620162338})}},
+
+		{"ID", `("name" "sodr" "os" NIL)`, []IDField{{Name: "name", Value: "sodr"}, {Name: "os", Nil: true}}},
+		{"ID", "nil", []IDField(nil)},
+		{"ENABLE", "CONDSTORE x-good-idea", []string{"CONDSTORE", "X-GOOD-IDEA"}},
+	} {
+		got, err := parse(command(tc.name, tc.args))
+		if err != nil {
+			t.Errorf("%s %q: %v", tc.name, tc.args, err)
+		} else if d := cmp.Diff(tc.want, got); d != "" {
+			t.Errorf("%s %q: -want +got\n%s", tc.name, tc.args, d)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	var ors strings.Builder
+	for range 100 {
+		ors.WriteString("NOT ")
+	}
+	for name, list := range map[string][]string{
+		"NOOP":         {"x"},
+		"LOGIN":        {"", "a", "a ", "a b c", "a  b", `"a" "b`, "a {3}\r\nb", "a \"\xff\"", `a "\b"`},
+		"AUTHENTICATE": {"", "PLAIN x", "PLAIN ", "PLAIN = x", "PLAIN AB=="},
+		"CREATE":       {"", "a b", "a&b", "a&AGE-", "\"a\xc3\xa9\"", "&2AA-", "{3}\r\na\nb", "a*", "x (USE (\\Sent))"},
+		"RENAME":       {"a", "a b c"},
+		"SELECT":       {"", "a (x)", "a ()", "a (CONDSTORE"},
+		"LIST":         {`""`, `"" () `, "\"\" x RETURN", `(RECURSIVEMATCH) "" *`, `(X) "" *`, `"" * RETURN (STATUS)`, `"" "" ""`},
+		"LSUB":         {`"" (a b)`, `"" % RETURN (CHILDREN)`},
+		"STATUS":       {"a", "a ()", "a (X)", "a (MESSAGES", "a MESSAGES"},
+		"APPEND": {"x", `x (\Recent) `, `x (\Foo) `, `x "31-Feb-1996 02:44:25 -0700" `, `x "17-Jul-1996 24:44:25 -0700" `,
+			`x "17-Jul-1996 02:44:25 0700" `, `x "1-Jul-1996 02:44:25 -0700" `},
+		"FETCH": {"1", "0 FLAGS", "1: FLAGS", "1, FLAGS", "4294967296 FLAGS", "1 ()", "1 (FLAGS", "1 X", "1 (ALL)", "1 BODY[", "1 BODY[MIME]",
+			"1 BODY[1.]", "1 BODY[0]", "1 BODY[X]", "1 BODY[HEADER.FIELDS ()]", "1 BODY[HEADER.FIELDS (a:b)]", "1 BODY[]<0.0>", "1 BODY[]<1>",
+			"1 BODY.PEEK", "1 FLAGS (CHANGEDSINCE 0)", "1 FLAGS (X 1)", "1 FLAGS x", "1 BODY[" + strings.Repeat("1.", 64) + "1]",
+			"1 BODY[HEADER.FIELDS ({4}\r\na\r\nb)]"},
+		"STORE":       {"1 FLAGS", `1 FLAGS (\Recent)`, "1 XFLAGS ()", "1 (UNCHANGEDSINCE) FLAGS ()", "1 FLAGS (a", `1 FLAGS (\)`, `1 FLAGS (\*)`},
+		"COPY":        {"1", "x y", "1 a b"},
+		"UID EXPUNGE": {"", "1 2", "*:", "-1", strings.Repeat("1,", 10000) + "1"},
+		"SEARCH": {"", "X", "FROM", "SINCE x", "SINCE 32-Jan-2020", "()", "(ALL", "NOT", "OR ALL", "LARGER -1", "KEYWORD \\Seen", "ALL ",
+			"RETURN (X) ALL", "RETURN (ALL)", "TEXT \"\xe9\"", ors.String() + "ALL", strings.Repeat("(", 100) + "ALL" + strings.Repeat(")", 100),
+			strings.Repeat("ALL ", 1000) + "ALL"},
+		"ID":     {"", `("a")`, "(a b)", strings.Repeat("x", 10)},
+		"ENABLE": {"", "a ", "a  b"},
+	} {
+		for _, args := range list {
+			_, err := parse(command(name, args))
+			var syn *SyntaxError
+			if !errors.As(err, &syn) {
+				t.Errorf("%s %.80q: got %v, want a *SyntaxError", name, args, err)
+				continue
+			}
+			for i := 0; i < len(syn.Msg); i++ {
+				if syn.Msg[i] < 0x20 || syn.Msg[i] > 0x7e {
+					t.Errorf("%s %.80q: message %q", name, args, syn.Msg)
+				}
+			}
+		}
+	}
+	if _, err := parse(command("SEARCH", "CHARSET KOI8-R ALL")); err != ErrBadCharset {
+		t.Errorf("charset: %v", err)
+	}
+}
+
+func TestKeywordBounds(t *testing.T) {
+	var list []string
+	for i := range MaxKeywords {
+		list = append(list, fmt.Sprint("k", i), fmt.Sprint("K", i))
+	}
+	if s, err := ParseStore(command("STORE", "1 FLAGS ("+strings.Join(list, " ")+")")); err != nil || len(s.Flags.Keywords) != MaxKeywords {
+		t.Errorf("%d keywords, %v", len(s.Flags.Keywords), err)
+	}
+	if _, err := ParseStore(command("STORE", "1 FLAGS ("+strings.Join(list, " ")+" one)")); err == nil {
+		t.Error("one keyword too many")
+	}
+	if _, _, err := ParseFlag(strings.Repeat("x", MaxKeywordLen+1)); err == nil {
+		t.Error("long keyword")
+	}
+}
+
+func TestUTF8Names(t *testing.T) {
+	c := command("CREATE", "\"Envoy\xc3\xa9s & a\"")
+	c.Limits.UTF8 = true
+	if got, err := ParseMailbox(c); err != nil || got != "Envoyés & a" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	c.Args = []byte("\"\xc3\"")
+	if _, err := ParseMailbox(c); err == nil {
+		t.Error("invalid UTF-8 taken")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"1:* (FLAGS BODY[1.2]<0.3>)", "OR FROM a (NOT SEEN)", `(SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, "1 +FLAGS (a)"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, args string) {
+		c := command("X", args)
+		parseAny(c)
+		if a, err := ParseFetch(c); err == nil {
+			for _, it := range a.Items {
+				if strings.ContainsAny(it.Label, "\r\n\x00") {
+					t.Fatalf("label %q", it.Label)
+				}
+			}
+		}
+	})
+}
