@@ -1,0 +1,200 @@
+package smtpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/emersion/go-smtp"
+
+	"mssd/delivery"
+	"mssd/store"
+	"mssd/tlsconf"
+)
+
+// What a session can say, besides the errors of other rooms. The text of an error is for the log; the
+// peer reads that of the reply table only.
+var (
+	errNeedTLS      = errors.New("smtpd: TLS needed")
+	errTLSActive    = errors.New("smtpd: TLS is active already")
+	errSyntax       = errors.New("smtpd: syntax error in parameters")
+	errCommand      = errors.New("smtpd: unknown or malformed command")
+	errNotImpl      = errors.New("smtpd: command not implemented")
+	errParameter    = errors.New("smtpd: unknown parameter")
+	errSequence     = errors.New("smtpd: bad sequence of commands")
+	errLineTooLong  = errors.New("smtpd: command line too long")
+	errLineEnd      = errors.New("smtpd: command line not ended by CRLF")
+	errAddress      = errors.New("smtpd: malformed address")
+	errNonASCII     = errors.New("smtpd: address with octets outside ASCII")
+	errNotBound     = errors.New("smtpd: white list does not bind the sender's domain to the certificate")
+	errNotListed    = errors.New("smtpd: sender's domain not in the white list")
+	errListUnknown  = errors.New("smtpd: white list cannot tell now")
+	errRelay        = errors.New("smtpd: recipient's domain not ours")
+	errNotOpen      = errors.New("smtpd: BAL declared, not opened")
+	errSuspended    = errors.New("smtpd: BAL suspended")
+	errClosedBAL    = errors.New("smtpd: BAL closed")
+	errNotInDir     = errors.New("smtpd: BAL not in the directory")
+	errDirLater     = errors.New("smtpd: directory cannot tell now")
+	errDirBusy      = errors.New("smtpd: policy defers this recipient")
+	errTooManyRcpt  = errors.New("smtpd: too many recipients")
+	errTooManyBad   = errors.New("smtpd: too many refused recipients")
+	errTooManyError = errors.New("smtpd: too many errors")
+	errTooManyJunk  = errors.New("smtpd: too many commands without a message")
+	errTooManyConns = errors.New("smtpd: too many connections")
+	errChunk        = errors.New("smtpd: malformed BDAT")
+	errIdle         = errors.New("smtpd: idle for too long")
+	errSlow         = errors.New("smtpd: peer too slow")
+	errHandshake    = errors.New("smtpd: TLS handshake failed")
+	errDrain        = errors.New("smtpd: refused message goes on for too long")
+	errEnding       = errors.New("smtpd: server is ending")
+	errPanic        = errors.New("smtpd: panic")
+)
+
+// A peerError is a verdict on the peer's certificate that is not OK.
+type peerError struct{ verdict tlsconf.Verdict }
+
+func (e *peerError) Error() string { return "smtpd: peer refused: " + e.verdict.Reason.String() }
+
+// A stored is not an error: go-smtp prints whatever Session.Data returns, and this is how the 250 gets
+// its enhanced code and the trace id.
+type stored struct{ id string }
+
+func (s *stored) Error() string { return "stored " + s.id }
+
+// reply is one answer: code, enhanced code (RFC 3463), text.
+type reply struct {
+	code     int
+	enhanced [3]int
+	text     string
+}
+
+func (r reply) smtp() *smtp.SMTPError {
+	return &smtp.SMTPError{Code: r.code, EnhancedCode: r.enhanced, Message: r.text}
+}
+
+func (r reply) line() string {
+	return fmt.Sprintf("%d %s %s\r\n", r.code, r.status(), r.text)
+}
+
+func (r reply) status() string {
+	return fmt.Sprintf("%d.%d.%d", r.enhanced[0], r.enhanced[1], r.enhanced[2])
+}
+
+// replyTo is the one place where an error becomes an answer. Texts are fixed, ASCII and one line; the
+// text of a verdict names fields of the peer's own certificate at most. What is not known is
+// temporary: a wrong 4xx delays a letter, a wrong 5xx loses it.
+func replyTo(err error) reply {
+	var peer *peerError
+	var ok *stored
+	r := func(code, a, b, c int, text string) reply { return reply{code, [3]int{a, b, c}, text} }
+	switch {
+	case errors.As(err, &ok):
+		return r(250, 2, 0, 0, ok.id)
+
+	// The peer.
+	case errors.As(err, &peer) && peer.verdict.Temporary():
+		return r(451, 4, 7, 1, oneLine(peer.verdict.Text()))
+	case errors.As(err, &peer):
+		return r(550, 5, 7, 1, oneLine(peer.verdict.Text()))
+	case errors.Is(err, errNotBound):
+		return r(550, 5, 7, 1, "certificate not bound to the sender's domain in the white list")
+	case errors.Is(err, errNotListed):
+		return r(550, 5, 7, 1, "sender's domain is not in the white list")
+	case errors.Is(err, errListUnknown):
+		return r(451, 4, 7, 1, "white list cannot be checked now, try again later")
+	case errors.Is(err, errNeedTLS):
+		return r(530, 5, 7, 0, "must issue a STARTTLS command first") // RFC 3207, Section 4
+
+	// The envelope.
+	case errors.Is(err, errAddress):
+		return r(501, 5, 1, 3, "malformed address")
+	case errors.Is(err, errNonASCII):
+		return r(553, 5, 6, 7, "address needs SMTPUTF8, which is not offered") // RFC 6531, Section 3.5
+	case errors.Is(err, errRelay):
+		return r(550, 5, 7, 1, "relaying denied")
+	case errors.Is(err, store.ErrNoBAL), errors.Is(err, errNotOpen):
+		return r(550, 5, 1, 1, "no such mailbox here")
+	case errors.Is(err, errNotInDir):
+		return r(550, 5, 1, 1, "mailbox is not in the directory")
+	case errors.Is(err, errSuspended):
+		return r(450, 4, 2, 1, "mailbox suspended, try again later")
+	case errors.Is(err, errClosedBAL):
+		return r(550, 5, 2, 1, "mailbox closed")
+	case errors.Is(err, store.ErrOverQuota):
+		return r(452, 4, 2, 2, "mailbox full")
+	case errors.Is(err, errDirLater):
+		return r(451, 4, 4, 3, "directory cannot be asked now, try again later")
+	case errors.Is(err, errDirBusy):
+		return r(450, 4, 2, 1, "mailbox cannot be used now, try again later")
+	case errors.Is(err, errTooManyRcpt):
+		return r(452, 4, 5, 3, "too many recipients")
+
+	// The message.
+	case errors.Is(err, delivery.ErrBareCR), errors.Is(err, delivery.ErrBareLF):
+		return r(550, 5, 5, 2, "message has a bare CR or LF")
+	case errors.Is(err, delivery.ErrNUL):
+		return r(550, 5, 5, 2, "message has a NUL octet")
+	case errors.Is(err, delivery.ErrTooLarge):
+		return r(552, 5, 3, 4, "message too large")
+	case errors.Is(err, delivery.ErrHops):
+		return r(554, 5, 4, 6, "too many hops")
+	case errors.Is(err, store.ErrNoSpace):
+		return r(452, 4, 3, 1, "not enough storage now, try again later")
+
+	// The dialogue.
+	case errors.Is(err, errSequence):
+		return r(503, 5, 5, 1, "bad sequence of commands")
+	case errors.Is(err, errTLSActive):
+		return r(503, 5, 5, 1, "TLS is active already")
+	case errors.Is(err, errSyntax):
+		return r(501, 5, 5, 4, "syntax error in parameters")
+	case errors.Is(err, errCommand):
+		return r(500, 5, 5, 2, "command not recognized")
+	case errors.Is(err, errNotImpl):
+		return r(502, 5, 5, 1, "command not implemented")
+	case errors.Is(err, errParameter):
+		return r(555, 5, 5, 4, "parameter not recognized or not implemented") // RFC 5321, Section 4.1.1.11
+	case errors.Is(err, errLineEnd):
+		return r(500, 5, 5, 2, "line must end with CRLF and hold no control characters")
+	case errors.Is(err, errChunk):
+		return r(501, 5, 5, 4, "malformed BDAT, closing connection")
+	case errors.Is(err, errLineTooLong):
+		return r(500, 5, 5, 6, "line too long, closing connection")
+
+	// The connection.
+	case errors.Is(err, errTooManyBad):
+		return r(421, 4, 7, 0, "too many refused recipients, closing connection")
+	case errors.Is(err, errTooManyError):
+		return r(421, 4, 7, 0, "too many errors, closing connection")
+	case errors.Is(err, errTooManyJunk):
+		return r(421, 4, 7, 0, "too many commands, closing connection")
+	case errors.Is(err, errTooManyConns):
+		return r(421, 4, 7, 0, "too many connections, try again later")
+	case errors.Is(err, errIdle):
+		return r(421, 4, 4, 2, "idle for too long, closing connection")
+	case errors.Is(err, errSlow):
+		return r(421, 4, 4, 2, "transfer too slow, closing connection")
+	case errors.Is(err, errDrain):
+		return r(421, 4, 3, 0, "message refused, closing connection")
+	case errors.Is(err, errEnding), errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrFailed),
+		errors.Is(err, context.Canceled):
+		return r(421, 4, 3, 2, "service is shutting down, try again later")
+	case errors.Is(err, errPanic):
+		return r(421, 4, 3, 0, "internal error, closing connection")
+	}
+	return r(451, 4, 3, 0, "temporary failure, try again later")
+}
+
+// oneLine keeps a text fit for a reply line, whatever it came from (RFC 5321, Section 4.5.3.1.5).
+func oneLine(s string) string {
+	b := []byte(s)
+	if len(b) > 400 {
+		b = b[:400]
+	}
+	for i, c := range b {
+		if c < ' ' || c >= 0x7f {
+			b[i] = '?'
+		}
+	}
+	return string(b)
+}

@@ -1,0 +1,383 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"mssd/delivery"
+	"mssd/directory"
+	"mssd/directory/whitelist"
+	"mssd/message"
+	"mssd/store"
+	"mssd/tlsconf"
+	"mssd/trace"
+)
+
+// rejudgeAfter is how long a verdict on a kept connection holds (design §2.2).
+const rejudgeAfter = time.Minute
+
+// commitWithin bounds a commit: it goes on when the peer hangs up.
+const commitWithin = time.Minute
+
+// A session is what go-smtp calls for one connection. Mail, Rcpt, Reset and Logout run on the goroutine
+// of the connection; Data too for DATA, but on its own one for BDAT, while Reset and Logout may be called.
+type session struct {
+	srv    *Server
+	w      *wire
+	log    *slog.Logger
+	state  tls.ConnectionState
+	remote netip.Addr
+	start  time.Time // of the connection
+
+	verdict tlsconf.Verdict // owned by the goroutine of the connection, as its time
+	judged  time.Time
+	helo    func() string
+
+	mu sync.Mutex // guards tx
+	tx transaction
+}
+
+// transaction is one MAIL and what follows; RSET and the end of DATA replace it.
+type transaction struct {
+	open  bool
+	in    delivery.Incoming
+	began time.Time
+}
+
+// judge gives the verdict on the peer, anew when trust data changed or the last one is old.
+func (s *session) judge() tlsconf.Verdict {
+	now := s.srv.now()
+	if s.judged.IsZero() || s.verdict.Generation != s.srv.Judge.Generation() || now.Sub(s.judged) >= rejudgeAfter {
+		s.verdict, s.judged = s.srv.Judge.Peer(s.state), now
+	}
+	return s.verdict
+}
+
+// answer turns an error into what go-smtp prints, logs and records it.
+func (s *session) answer(cmd string, in *delivery.Incoming, to string, err error) error {
+	if err == nil {
+		return nil
+	}
+	r := replyTo(err)
+	level := slog.LevelInfo
+	if r.code == 451 || r.code == 452 {
+		level = slog.LevelWarn
+	}
+	s.log.Log(context.Background(), level, "refused", "cmd", cmd, "code", r.code, "enhanced", r.status(), "bal", to, "err", err.Error())
+	attrs := append(delivery.JudgedAttrs(s.srv.Store, in),
+		trace.Attr{Key: trace.KeyCode, Value: strconv.Itoa(r.code) + " " + r.status()},
+		trace.Attr{Key: trace.KeyCommand, Value: cmd},
+		trace.Attr{Key: trace.KeyNote, Value: r.text})
+	s.srv.Store.Record(trace.Event{ID: s.srv.Store.NewID(), Time: s.srv.now(), Kind: trace.Refused, Conn: in.Conn,
+		BAL: to, Attrs: attrs})
+	out := r.smtp()
+	out.Message = mark + out.Message
+	return out
+}
+
+// guarded runs one step of the session; a panic ends the connection, not the server, and nothing of its
+// value is logged: it may hold a piece of a message.
+func (s *session) guarded(cmd string, step func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.log.Error("panic", "cmd", cmd, "err", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+			err = replyTo(errPanic).smtp()
+			err.(*smtp.SMTPError).Message = mark + replyTo(errPanic).text
+		}
+	}()
+	return step()
+}
+
+// Mail begins a transaction: RFC 5321, Section 3.3. The address is that of the wire; go-smtp has a
+// placeholder.
+func (s *session) Mail(_ string, opts *smtp.MailOptions) error {
+	return s.guarded("MAIL", func() error {
+		in := s.incoming(opts)
+		if s.transaction().open { // go-smtp would let a second MAIL pass
+			return s.answer("MAIL", &in, "", errSequence)
+		}
+		if err := s.mail(&in, opts.Size); err != nil {
+			return s.answer("MAIL", &in, "", err)
+		}
+		s.replace(transaction{open: true, in: in, began: s.srv.now()})
+		return nil
+	})
+}
+
+func (s *session) incoming(opts *smtp.MailOptions) delivery.Incoming {
+	in := delivery.Incoming{
+		Conn: s.w.guard.ID(), Remote: s.remote, Helo: s.helo(), Verdict: s.judge(), ReversePath: s.w.path,
+		TLSVersion: tlsVersion(s.state.Version), Cipher: tls.CipherSuiteName(s.state.CipherSuite),
+		Protocol: "ESMTPS", EnvID: opts.EnvelopeID, Ret: string(opts.Return),
+	}
+	if l := s.srv.List.Current(); l != nil {
+		in.ListVersion = l.Version()
+	}
+	return in
+}
+
+func (s *session) mail(in *delivery.Incoming, size int64) error {
+	if !in.Verdict.OK() {
+		return &peerError{in.Verdict}
+	}
+	if err := s.bound(in.ReversePath, in.Verdict.DN); err != nil {
+		return err
+	}
+	// Below the floor nothing new begins, so that a full disk never reaches a sync.
+	free, err := s.srv.Store.FreeSpace()
+	if err != nil {
+		return fmt.Errorf("free space: %w", err)
+	}
+	if free-size < s.srv.Store.SpaceFloor() {
+		return store.ErrNoSpace
+	}
+	return nil
+}
+
+// bound asks the white list whether this certificate may speak for the sender's domain; the null sender
+// is anybody's whom the list knows.
+func (s *session) bound(from message.Address, dn tlsconf.DN) error {
+	var a whitelist.Answer
+	if from == "" {
+		a = s.srv.List.KnowsDN(s.w.ctx, dn, s.start)
+	} else {
+		a = s.srv.List.Judge(s.w.ctx, from.Domain(), dn, s.start)
+	}
+	switch a {
+	case whitelist.Bound:
+		return nil
+	case whitelist.NotBound:
+		return errNotBound
+	case whitelist.NotListed:
+		return errNotListed
+	}
+	return errListUnknown
+}
+
+// Rcpt adds a recipient; what it answers binds us (design §2.4).
+func (s *session) Rcpt(_ string, opts *smtp.RcptOptions) error {
+	return s.guarded("RCPT", func() error {
+		tx, addr := s.transaction(), s.w.path
+		r := delivery.Recipient{Address: addr, Notify: notify(opts.Notify)}
+		if opts.OriginalRecipient != "" {
+			r.ORCPT = strings.ToLower(string(opts.OriginalRecipientType)) + ";" + opts.OriginalRecipient
+		}
+		if !tx.open {
+			return s.answer("RCPT", &tx.in, "", errSequence)
+		}
+		err := s.rcpt(&r)
+		if err != nil {
+			name := "" // an address elsewhere may be a patient's
+			if s.srv.Store.HasDomain(addr.Domain()) {
+				name = string(addr.Lower())
+			}
+			return s.answer("RCPT", &tx.in, name, err)
+		}
+		same := func(o delivery.Recipient) bool { return o.BAL.ID == r.BAL.ID }
+		if !slices.ContainsFunc(tx.in.Recipients, same) {
+			tx.in.Recipients = append(slices.Clip(tx.in.Recipients), r)
+			s.replace(tx)
+		}
+		if r.Decision.Action == directory.AcceptAlert {
+			s.log.Warn("recipient accepted against the directory", "bal", string(r.BAL.Address), "directory", r.Decision.Answer.String())
+		}
+		return nil
+	})
+}
+
+func (s *session) rcpt(r *delivery.Recipient) error {
+	if strings.EqualFold(r.Address.Local(), "postmaster") || r.Address == "postmaster" {
+		return s.postmaster(r)
+	}
+	if !s.srv.Store.HasDomain(r.Address.Domain()) {
+		return errRelay
+	}
+	bal, err := s.srv.Store.BAL(store.Address(string(r.Address.Lower())))
+	if err != nil {
+		return err
+	}
+	if err := usable(bal); err != nil {
+		return err
+	}
+	r.BAL = bal
+	r.Decision = s.srv.Directory.Decide(s.w.ctx, directory.Query{
+		Address: string(bal.Address), Kind: bal.Kind.String(), Structure: bal.Structure, Listing: bal.Listing.String(),
+	})
+	switch r.Decision.Action {
+	case directory.Accept, directory.AcceptNote, directory.AcceptAlert:
+		return nil
+	case directory.Refuse550:
+		return errNotInDir
+	case directory.Defer450:
+		return errDirBusy
+	}
+	return errDirLater
+}
+
+func usable(bal store.BAL) error {
+	switch bal.State {
+	case store.Active:
+	case store.Declared:
+		return errNotOpen
+	case store.Suspended:
+		return errSuspended
+	default:
+		return errClosedBAL
+	}
+	if bal.Full(0) || bal.QuotaOctets > 0 && bal.Octets >= bal.QuotaOctets {
+		return store.ErrOverQuota
+	}
+	return nil
+}
+
+// postmaster exists at every domain of ours, and without one (RFC 5321, Section 4.5.1). It is no BAL of
+// the directory, so the policy is not asked.
+func (s *session) postmaster(r *delivery.Recipient) error {
+	domain := r.Address.Domain()
+	if r.Address == "postmaster" {
+		domain = ""
+	} else if !s.srv.Store.HasDomain(domain) {
+		return errRelay
+	}
+	bal, err := s.srv.postmasterBAL(domain)
+	if err != nil {
+		return err
+	}
+	r.BAL = bal
+	return usable(bal)
+}
+
+// Data takes the message: RFC 5321, Section 3.3 and RFC 3030, Section 2.
+func (s *session) Data(r io.Reader) error {
+	s.srv.transfers.Add(1)
+	defer s.srv.transfers.Done()
+	s.w.active.Add(1)
+	defer s.w.active.Add(-1)
+	tx := s.transaction()
+	cmd := "DATA"
+	read := s.w.message
+	if _, pipe := r.(*io.PipeReader); pipe { // what go-smtp gives for BDAT
+		cmd = "BDAT"
+		read = func(sink io.Writer) error { return chunks(r, sink) }
+	}
+	return s.guarded(cmd, func() error {
+		s.w.guard.StartTransfer()
+		defer s.w.guard.EndTransfer()
+		id, err := s.data(&tx, read)
+		if errors.Is(err, errGone) {
+			s.log.Info("transfer aborted", "cmd", cmd)
+			return replyTo(err).smtp() // nobody reads it
+		}
+		if err != nil {
+			return s.answer(cmd, &tx.in, "", err)
+		}
+		s.w.accepted(id)
+		out := replyTo(&stored{id.String()}).smtp()
+		out.Message = mark + out.Message
+		return out
+	})
+}
+
+// errGone says that the message did not come to its end.
+var errGone = errors.New("smtpd: transfer ended before the message did")
+
+func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, error) {
+	sp, err := delivery.NewSpool(s.srv.Store, true, delivery.Limits{Size: s.srv.maxMessage()})
+	if err != nil {
+		// The octets must be read all the same: they are no commands.
+		if rerr := read(failed{err}); errors.Is(rerr, errGone) {
+			return 0, rerr
+		}
+		return 0, err
+	}
+	defer sp.Abort()
+	if err := read(sp); err != nil {
+		return 0, err
+	}
+	if err := sp.Finish(); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.w.ctx), commitWithin)
+	defer cancel()
+	id, dup, err := s.srv.Delivery.Deliver(ctx, sp, &tx.in)
+	if err != nil {
+		return 0, err
+	}
+	bals := make([]string, 0, len(tx.in.Recipients))
+	for _, r := range tx.in.Recipients {
+		bals = append(bals, string(r.BAL.Address))
+	}
+	s.log.Info("message stored", "id", id.String(), "operator", tx.in.Verdict.DN.String(), "bal", bals, "rcpts", len(bals),
+		"size", sp.Size(), "dur", s.srv.now().Sub(tx.began), "duplicate", dup)
+	return id, nil
+}
+
+// failed is a sink that takes nothing.
+type failed struct{ err error }
+
+func (f failed) Write([]byte) (int, error) { return 0, f.err }
+
+// chunks copies a BDAT message. go-smtp itself reads the rest of a chunk that we do not want.
+func chunks(r io.Reader, sink io.Writer) error {
+	b := windows.Get().(*[]byte)
+	defer windows.Put(b)
+	for {
+		n, err := r.Read(*b)
+		if n > 0 {
+			if _, werr := sink.Write((*b)[:n]); werr != nil {
+				return werr
+			}
+		}
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil: // RSET, or the connection ended
+			return errGone
+		}
+	}
+}
+
+// Reset is called for RSET, EHLO and after DATA; for BDAT also while Data runs, which has its own copy
+// and sees its pipe closed.
+func (s *session) Reset() { s.replace(transaction{}) }
+
+// Logout is the end of the connection, or of what go-smtp knows about it.
+func (s *session) Logout() error {
+	s.replace(transaction{})
+	return nil
+}
+
+func (s *session) transaction() transaction {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tx
+}
+
+func (s *session) replace(tx transaction) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tx = tx
+}
+
+func notify(n []smtp.DSNNotify) string {
+	words := make([]string, len(n))
+	for i, v := range n {
+		words[i] = string(v)
+	}
+	return strings.Join(words, ",")
+}
+
+func tlsVersion(v uint16) string { return strings.Replace(tls.VersionName(v), "TLS ", "TLSv", 1) }
