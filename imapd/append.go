@@ -1,0 +1,117 @@
+package imapd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"mssd/imapd/wire"
+	"mssd/message"
+	"mssd/store"
+	"mssd/trace"
+)
+
+// RFC 9051, Section 6.3.12. The message streams into the store's spool and is scanned on the way; whatever can
+// be refused is refused before its octets are asked for.
+func (c *conn) cmdAppend(cmd *wire.Command) (response, error) {
+	a, err := wire.ParseAppend(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	lit := cmd.Literal
+	if lit == nil {
+		return response{}, bad("", "APPEND needs a message")
+	}
+	m, g, err := c.target(a.Mailbox)
+	if err == nil && !m.Created {
+		err = store.ErrNoMailbox
+	}
+	if err != nil {
+		return response{}, tryCreate(err)
+	}
+	if lit.Size > c.srv.MaxMessage {
+		return response{}, errTooBig // RFC 7889, Section 4
+	}
+	if bal, err := c.srv.Store.BALByID(g.BAL.ID); err != nil {
+		return response{}, err
+	} else if bal.Full(lit.Size) {
+		return response{}, store.ErrOverQuota
+	}
+	blob, err := c.spool(lit)
+	if err != nil {
+		return response{}, err
+	}
+	defer blob.Abort()
+	return c.appendTo(m, a, blob)
+}
+
+// spool takes the message in. The end of the command is read before anything is stored: a command that goes
+// on stores nothing.
+func (c *conn) spool(lit *wire.Literal) (*store.Blob, error) {
+	blob, err := c.srv.Store.NewBlob()
+	if err != nil {
+		return nil, err
+	}
+	scan := message.NewScanner()
+	if err := c.receive(lit, blob, scan); err != nil {
+		blob.Abort()
+		return nil, err
+	}
+	meta, text := scan.Finish()
+	if err := blob.Finish(meta, text); err != nil {
+		blob.Abort()
+		return nil, err
+	}
+	return blob, nil
+}
+
+func (c *conn) receive(lit *wire.Literal, blob *store.Blob, scan *message.Scanner) error {
+	if err := lit.Accept(); err != nil {
+		return err
+	}
+	c.guard.StartTransfer() // a minimum rate holds
+	defer c.guard.EndTransfer()
+	bp := buffers.Get().(*[]byte)
+	defer buffers.Put(bp)
+	buf := (*bp)[:cap(*bp)]
+	for {
+		n, err := lit.Read(buf)
+		p := buf[:n]
+		if bytes.IndexByte(p, 0) >= 0 && !lit.Binary {
+			return errNULLiteral
+		}
+		if _, werr := blob.Write(p); werr != nil {
+			return werr
+		}
+		if _, werr := scan.Write(p); werr != nil {
+			return werr
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			c.bye = true // the stream is broken in mid-message
+			return fmt.Errorf("imapd: message of APPEND: %w", err)
+		}
+	}
+	return lit.Close()
+}
+
+func (c *conn) appendTo(m store.Mailbox, a wire.Append, blob *store.Blob) (response, error) {
+	res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
+		Blob: blob,
+		Ops: []store.Op{store.AddMessage{Ref: m.Ref, Message: blob.ID(), Flags: storeFlag(a.Flags.System),
+			Keywords: a.Flags.Keywords, Date: a.Date, Size: blob.Size()}},
+		Events: []trace.Event{c.event(trace.Appended, m.Ref, "", trace.Attr{Key: trace.KeySize, Value: itoa(blob.Size())})},
+	})
+	if err != nil {
+		return response{}, tryCreate(err)
+	}
+	done := res.Ops[0]
+	if len(done.New) == 0 {
+		return okay("APPEND completed"), nil
+	}
+	code := wire.AppendAppendUID(nil, uint32(done.UIDValidity), uint32(done.New[0].First))
+	return response{statusOK, string(code[1 : len(code)-1]), "APPEND completed"}, nil
+}

@@ -1,0 +1,229 @@
+package imapd
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"time"
+
+	"mssd/auth"
+	"mssd/imapd/wire"
+	"mssd/store"
+	"mssd/tlsconf/guard"
+)
+
+// Bounds of one connection. RFC 9051, Section 4, leaves them to the server.
+const (
+	readSize = 4 << 10  // octets of the read buffer
+	maxEarly = 16 << 10 // octets of a command before login: a bearer token fits
+)
+
+// conn is one connection. Its goroutine alone touches it, but for hangUp.
+type conn struct {
+	srv    *Server
+	guard  *guard.Conn
+	nc     net.Conn // guard, or TLS over it
+	br     *bufio.Reader
+	out    out
+	log    *slog.Logger
+	remote netip.Addr
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	tls      *tls.Conn // nil in clear
+	opened   time.Time
+	commands int // before login
+	failures int // logins
+
+	user *user     // nil before login; replaced whole
+	sel  *selected // nil unless a mailbox is selected; replaced whole
+	bye  bool      // the client was told that the connection ends
+}
+
+// user is what a login brings.
+type user struct {
+	who    *auth.Principal
+	names  namespace
+	client string // name of the client's software (ID)
+}
+
+func newConn(s *Server, g *guard.Conn) *conn {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &conn{srv: s, guard: g, nc: g, ctx: ctx, cancel: cancel, opened: g.Opened()}
+	c.log = s.log.With("conn", g.ID(), "remote", g.RemoteAddr().String())
+	if ap, err := netip.ParseAddrPort(g.RemoteAddr().String()); err == nil {
+		c.remote = ap.Addr().Unmap()
+	}
+	c.br = bufio.NewReaderSize(g, readSize)
+	c.out = out{nc: g, timeout: s.WriteTime}
+	// Until a login, one absolute deadline: a session that does not want to log in holds nothing for long.
+	_ = g.SetReadDeadline(c.opened.Add(s.LoginTime))
+	return c
+}
+
+// secure replaces everything learnt in clear (RFC 9051, Section 6.2.1).
+func (c *conn) secure(tc *tls.Conn) {
+	c.nc, c.tls = tc, tc
+	c.br = bufio.NewReaderSize(tc, readSize)
+	c.out = out{nc: tc, timeout: c.srv.WriteTime}
+	c.user, c.sel, c.failures = nil, nil, 0
+}
+
+func (c *conn) close() {
+	c.unselect()
+	c.cancel()
+	_ = c.nc.Close()
+	_ = c.guard.Close()
+}
+
+// recover ends a connection whose handler broke an invariant, and only that one.
+func (c *conn) recover() {
+	if p := recover(); p != nil {
+		c.log.Error("panic in a session", "err", fmt.Sprint(p), "stack", string(debug.Stack()))
+	}
+}
+
+// hangUp ends an idle session when the server ends; called from another goroutine, while the session's own
+// waits in a read (a tls.Conn takes concurrent writes, whole responses only).
+func (c *conn) hangUp(nc net.Conn) func() {
+	return func() {
+		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = io.WriteString(nc, "* BYE The server is going down, come back in a moment\r\n")
+		_ = nc.Close()
+		_ = c.guard.Close()
+	}
+}
+
+func (c *conn) serve() {
+	c.greet()
+	if c.out.flush() != nil {
+		return
+	}
+	c.guard.OnHangUp(c.hangUp(c.nc))
+	for !c.bye && c.step() {
+	}
+}
+
+// step reads one command, runs it and writes the responses. It is false when the connection is to be closed.
+func (c *conn) step() bool {
+	cmd, err := wire.ReadCommand(c.br, c.limits(), c.more)
+	c.guard.SetBusy(true)
+	defer c.guard.SetBusy(false)
+	if err != nil {
+		return c.readFailed(cmd, err)
+	}
+	if !c.countEarly() {
+		return false
+	}
+	c.run(cmd)
+	return c.out.flush() == nil && !c.bye
+}
+
+func (c *conn) limits() wire.Limits {
+	l := wire.DefaultLimits()
+	if c.user == nil {
+		l.Line, l.Total, l.Literal = maxEarly, maxEarly, maxEarly
+	}
+	return l
+}
+
+// more asks for the octets of a literal.
+func (c *conn) more() error {
+	c.out.str("+ Ready\r\n")
+	return c.out.flush()
+}
+
+// readFailed answers a command that could not be read. Where the rest of the command may still be on its way
+// the connection ends: it must never be taken for commands.
+func (c *conn) readFailed(cmd *wire.Command, err error) bool {
+	var syn *wire.SyntaxError
+	var fatal *wire.FatalError
+	var ne net.Error
+	switch {
+	case errors.As(err, &syn):
+		if !c.countEarly() {
+			return false
+		}
+		r, _ := respond(err)
+		c.finish(tagOf(cmd), r)
+		return c.out.flush() == nil
+	case errors.As(err, &fatal):
+		c.sayBye("", fatal.Msg)
+	case errors.As(err, &ne) && ne.Timeout():
+		c.sayBye("", "Nothing was heard for too long")
+	}
+	return false
+}
+
+func tagOf(cmd *wire.Command) string {
+	if cmd == nil || cmd.Tag == "" {
+		return "*"
+	}
+	return cmd.Tag
+}
+
+// countEarly counts a command before login; it is false, and BYE said, when there were too many.
+func (c *conn) countEarly() bool {
+	if c.user != nil {
+		return true
+	}
+	if c.commands++; c.commands <= c.srv.MaxCommands {
+		return true
+	}
+	c.sayBye("", "Too many commands before a login")
+	return false
+}
+
+func (c *conn) sayBye(code, text string) {
+	c.finish("*", response{statusBYE, code, text})
+	_ = c.out.flush()
+	c.bye = true
+}
+
+// finish writes the response that ends a command.
+func (c *conn) finish(tag string, r response) {
+	if r.status == statusBYE {
+		tag, c.bye = "*", true
+	}
+	c.out.add(func(b []byte) []byte {
+		b = append(b, tag...)
+		b = append(b, ' ')
+		b = append(b, r.status.String()...)
+		if r.code != "" {
+			b = append(b, " ["...)
+			b = append(b, r.code...)
+			b = append(b, ']')
+		}
+		b = append(b, ' ')
+		b = append(b, r.text...)
+		return append(b, '\r', '\n')
+	})
+}
+
+// greet says who is here (RFC 9051, Section 7.1).
+func (c *conn) greet() {
+	text := "mssd ready"
+	if c.srv.Hostname != "" {
+		text = c.srv.Hostname + " ready"
+	}
+	c.finish("*", response{statusOK, "CAPABILITY " + c.capabilities(), text})
+}
+
+// loggedIn replaces the state of the connection after a login.
+func (c *conn) loggedIn(p *auth.Principal) {
+	c.user = &user{who: p, names: namespace{grants: p.Grants}}
+	c.sel, c.failures = nil, 0
+	c.log = c.log.With("bal", string(p.Grants[0].BAL.Address))
+	_ = c.guard.SetReadDeadline(time.Time{})
+	c.guard.SetIdle(c.srv.IdleTime)
+}
+
+// home is the BAL whose name stands in the log and the trace for the whole session.
+func (c *conn) home() store.BAL { return c.user.who.Grants[0].BAL }

@@ -1,0 +1,92 @@
+package imapd
+
+import (
+	"mssd/imapd/wire"
+	"mssd/store"
+	"mssd/trace"
+)
+
+// RFC 9051, Section 6.4.7; COPYUID: RFC 4315, Section 3.
+func (c *conn) cmdCopy(cmd *wire.Command) (response, error) {
+	a, runs, to, err := c.copyArgs(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	if len(runs) == 0 {
+		return okay(cmd.Name + " completed, nothing to copy"), nil
+	}
+	res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
+		Ops:    []store.Op{store.Copy{From: c.sel.ref, Runs: runs, To: to}},
+		Events: []trace.Event{c.event(trace.Copied, c.sel.ref, "")},
+	})
+	if err != nil {
+		return response{}, tryCreate(err)
+	}
+	done := res.Ops[0]
+	if runsCount(done.UIDs) < runsCount(runs) && !a.UID {
+		// COPY by number is all or nothing for the client; what exists was copied, and this says the rest.
+		c.copyUID(done)
+		return response{}, no("EXPUNGEISSUED", "Some of the messages no longer exist")
+	}
+	return response{statusOK, copyCode(done), cmd.Name + " completed"}, nil
+}
+
+// RFC 6851. One commit moves all: never a copy without the expunge. COPYUID stands before the EXPUNGE
+// responses (Section 4.3), which come from comparing with the store.
+func (c *conn) cmdMove(cmd *wire.Command) (response, error) {
+	a, runs, to, err := c.copyArgs(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	if c.sel.readOnly {
+		return response{}, errReadOnly
+	}
+	if len(runs) == 0 {
+		return okay(cmd.Name + " completed, nothing to move"), nil
+	}
+	res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
+		Ops:    []store.Op{store.Move{From: c.sel.ref, Runs: runs, To: to}},
+		Events: []trace.Event{c.event(trace.Moved, c.sel.ref, "")},
+	})
+	if err != nil {
+		return response{}, tryCreate(err)
+	}
+	c.copyUID(res.Ops[0])
+	if runsCount(res.Ops[0].UIDs) < runsCount(runs) && !a.UID {
+		return response{}, no("EXPUNGEISSUED", "Some of the messages no longer exist")
+	}
+	return okay(cmd.Name + " completed"), nil
+}
+
+func (c *conn) copyArgs(cmd *wire.Command) (wire.Copy, []store.Run, store.Ref, error) {
+	a, err := wire.ParseCopy(cmd)
+	if err != nil {
+		return a, nil, store.Ref{}, err
+	}
+	runs, err := c.messages(a.Set, a.UID)
+	if err != nil {
+		return a, nil, store.Ref{}, err
+	}
+	m, _, err := c.target(a.Mailbox)
+	if err == nil && !m.Created {
+		err = store.ErrNoMailbox
+	}
+	return a, runs, m.Ref, tryCreate(err)
+}
+
+// copyUID is the untagged form of the code.
+func (c *conn) copyUID(r store.OpResult) {
+	if code := copyCode(r); code != "" {
+		c.out.line("* OK [" + code + "] Done")
+	}
+}
+
+// copyCode is the COPYUID code without its brackets, "" when nothing was copied: an empty set would break the
+// line.
+func copyCode(r store.OpResult) string {
+	if len(r.UIDs) == 0 || len(r.New) == 0 {
+		return ""
+	}
+	b := wire.AppendCopyUID(nil, uint32(r.UIDValidity), ranges(r.UIDs), ranges(r.New))
+	return string(b[1 : len(b)-1])
+}

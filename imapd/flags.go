@@ -1,0 +1,101 @@
+package imapd
+
+import (
+	"strings"
+
+	"mssd/imapd/wire"
+	"mssd/store"
+	"mssd/trace"
+)
+
+// storeFlag is the store's bit for each of the wire's.
+func storeFlag(f wire.Flag) store.Flag {
+	var out store.Flag
+	for _, p := range [...]struct {
+		wire  wire.Flag
+		store store.Flag
+	}{{wire.Seen, store.Seen}, {wire.Answered, store.Answered}, {wire.Flagged, store.Flagged},
+		{wire.Deleted, store.Deleted}, {wire.Draft, store.Draft}} {
+		if f&p.wire != 0 {
+			out |= p.store
+		}
+	}
+	return out
+}
+
+// RFC 9051, Section 6.4.6.
+func (c *conn) cmdStore(cmd *wire.Command) (response, error) {
+	a, err := wire.ParseStore(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	if a.HasUnchangedSince {
+		return response{}, bad("", "CONDSTORE is not offered")
+	}
+	if c.sel.readOnly {
+		return response{}, errReadOnly
+	}
+	runs, err := c.messages(a.Set, a.UID)
+	if err != nil {
+		return response{}, err
+	}
+	if len(runs) == 0 {
+		return okay(cmd.Name + " completed"), nil
+	}
+	// What others changed before is told first, so that a silent change hides nothing but itself.
+	if err := c.sync(noExpunge); err != nil {
+		return response{}, err
+	}
+	before := c.sel.modSeq
+	op := store.StoreFlags{Ref: c.sel.ref, Runs: runs, Mode: storeMode(a.Mode), Flags: storeFlag(a.Flags.System), Keywords: a.Flags.Keywords}
+	res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
+		Ops:    []store.Op{op},
+		Events: []trace.Event{c.event(trace.Flagged, c.sel.ref, "", trace.Attr{Key: trace.KeyFlags, Value: describeFlags(a)})},
+	})
+	if err != nil {
+		return response{}, err
+	}
+	c.tellRows(res, before, a.Silent, a.UID)
+	if runsCount(res.Ops[0].UIDs) < runsCount(runs) && !a.UID {
+		return response{}, no("EXPUNGEISSUED", "Some of the messages no longer exist")
+	}
+	return okay(cmd.Name + " completed"), nil
+}
+
+func storeMode(m wire.StoreMode) store.Mode {
+	switch m {
+	case wire.StoreAdd:
+		return store.Add
+	case wire.StoreRemove:
+		return store.Remove
+	}
+	return store.Replace
+}
+
+// describeFlags is the change for the trace: system flags by name, keywords by their number only, since a
+// client may put anything into a keyword.
+func describeFlags(a wire.Store) string {
+	sign := map[wire.StoreMode]string{wire.StoreAdd: "+", wire.StoreRemove: "-"}[a.Mode]
+	var names []string
+	for _, f := range flagNames {
+		if storeFlag(a.Flags.System)&f.flag != 0 {
+			names = append(names, f.name)
+		}
+	}
+	if n := len(a.Flags.Keywords); n > 0 {
+		names = append(names, itoa(int64(n))+" keywords")
+	}
+	return sign + strings.Join(names, " ")
+}
+
+// tellRows says what a change of flags made of the messages, unless it was silent, and takes note that the
+// session knows. before is the state of the view when the change was asked for.
+func (c *conn) tellRows(res *store.Result, before store.ModSeq, silent, withUID bool) {
+	c.newKeywords()
+	if !silent {
+		for _, r := range res.Ops[0].Rows {
+			c.flagsOf(r, withUID)
+		}
+	}
+	c.sel.ownChange(before, res.Ops[0].ModSeq)
+}

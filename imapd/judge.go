@@ -1,0 +1,222 @@
+package imapd
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"mssd/imapd/wire"
+	"mssd/message"
+	"mssd/store"
+)
+
+type textOf = message.Text
+
+// verdict on one message. open means that what is known so far does not settle it.
+type verdict uint8
+
+const (
+	no_ verdict = iota
+	open
+	yes
+)
+
+func verdictOf(b bool) verdict {
+	if b {
+		return yes
+	}
+	return no_
+}
+
+// depth is how much of a message may be looked at.
+type depth uint8
+
+const (
+	byRow  depth = iota // flags, dates, size, UID
+	byText              // the stored words too
+	byBody              // the octets too, where the words were cut
+)
+
+// candidate is a message being judged.
+type candidate struct {
+	row   store.Row
+	text  *message.Text
+	depth depth
+}
+
+// judge is a compiled search key.
+type judge func(*candidate) (verdict, error)
+
+// compile makes a judge of a key. Sets are resolved now: they mean the messages of this moment.
+func (c *conn) compile(k wire.Key) (judge, error) {
+	switch k.Op {
+	case wire.KeyAll:
+		return rowJudge(func(store.Row) bool { return true }), nil
+	case wire.KeyAnd, wire.KeyOr, wire.KeyNot:
+		return c.compileTree(k)
+	case wire.KeySeq, wire.KeyUID:
+		runs, err := c.messages(k.Set, k.Op == wire.KeyUID)
+		return rowJudge(func(r store.Row) bool { return runsHold(runs, r.UID) }), err
+	case wire.KeyFlag:
+		return c.flagJudge(k.Flag), nil
+	case wire.KeyKeyword:
+		return rowJudge(func(r store.Row) bool {
+			return slices.ContainsFunc(c.srv.Store.Keywords(r.Keywords), func(s string) bool { return strings.EqualFold(s, k.Text) })
+		}), nil
+	case wire.KeyLarger:
+		return rowJudge(func(r store.Row) bool { return uint64(r.Size) > k.Number }), nil
+	case wire.KeySmaller:
+		return rowJudge(func(r store.Row) bool { return uint64(r.Size) < k.Number }), nil
+	case wire.KeyBefore, wire.KeyOn, wire.KeySince:
+		return rowJudge(func(r store.Row) bool { return dayMatches(k.Op, r.Date.UTC(), k.Date) }), nil
+	case wire.KeySentBefore, wire.KeySentOn, wire.KeySentSince:
+		return c.sentJudge(k), nil
+	case wire.KeyHeader, wire.KeyBody, wire.KeyText:
+		return c.wordJudge(k), nil
+	}
+	return nil, bad("", "This search key is not offered")
+}
+
+// compileTree is AND, OR and NOT over three values: an open verdict stays open unless another settles it.
+func (c *conn) compileTree(k wire.Key) (judge, error) {
+	subs := make([]judge, len(k.Keys))
+	for i, sub := range k.Keys {
+		j, err := c.compile(sub)
+		if err != nil {
+			return nil, err
+		}
+		subs[i] = j
+	}
+	switch k.Op {
+	case wire.KeyNot:
+		return func(m *candidate) (verdict, error) {
+			v, err := subs[0](m)
+			return yes - v, err
+		}, nil
+	case wire.KeyOr:
+		return fold(subs, yes), nil
+	}
+	return fold(subs, no_), nil
+}
+
+// fold combines judges: one verdict of stop decides, open is weaker than that, else it is the opposite.
+func fold(subs []judge, stop verdict) judge {
+	return func(m *candidate) (verdict, error) {
+		result := yes - stop
+		for _, j := range subs {
+			v, err := j(m)
+			if err != nil || v == stop {
+				return v, err
+			}
+			if v == open {
+				result = open
+			}
+		}
+		return result, nil
+	}
+}
+
+func rowJudge(f func(store.Row) bool) judge {
+	return func(m *candidate) (verdict, error) { return verdictOf(f(m.row)), nil }
+}
+
+func (c *conn) flagJudge(f wire.Flag) judge {
+	if f == wire.Recent {
+		return rowJudge(func(r store.Row) bool { return runsHold(c.sel.recent, r.UID) })
+	}
+	want := storeFlag(f)
+	return rowJudge(func(r store.Row) bool { return r.Flags&want == want })
+}
+
+// dayMatches compares dates without their time and zone (RFC 9051, Section 6.4.4).
+func dayMatches(op wire.KeyOp, t, day time.Time) bool {
+	d := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
+	switch op {
+	case wire.KeyBefore, wire.KeySentBefore:
+		return d.Before(day)
+	case wire.KeyOn, wire.KeySentOn:
+		return d.Equal(day)
+	}
+	return !d.Before(day)
+}
+
+// sentJudge looks at the Date field, in the zone in which it was written. A message without one never matches.
+func (c *conn) sentJudge(k wire.Key) judge {
+	return func(m *candidate) (verdict, error) {
+		if m.depth == byRow {
+			return open, nil
+		}
+		meta, err := c.srv.Store.Meta(c.ctx, m.row.Message)
+		if err != nil {
+			return no_, unreadable(err)
+		}
+		return verdictOf(!meta.SentDate.IsZero() && dayMatches(k.Op, meta.SentDate, k.Date)), nil
+	}
+}
+
+// wordJudge looks for words, folded on both sides, so that accents and encoded words compare right.
+func (c *conn) wordJudge(k wire.Key) judge {
+	needle := message.Fold(nil, []byte(k.Text))
+	if len(needle) == 0 && k.Op != wire.KeyHeader {
+		return rowJudge(func(store.Row) bool { return true }) // the empty string is in everything
+	}
+	ours := k.Op == wire.KeyHeader && slices.Contains(prefixFields, strings.ToUpper(k.Field))
+	return func(m *candidate) (verdict, error) {
+		if m.depth == byRow {
+			return open, nil
+		}
+		var found, sure bool
+		switch k.Op {
+		case wire.KeyHeader:
+			found, sure = m.text.Field(k.Field, needle)
+		case wire.KeyBody:
+			found, sure = m.text.BodyContains(needle)
+		default:
+			found, sure = m.text.Contains(needle)
+		}
+		switch {
+		case found:
+			return yes, nil
+		case sure && !ours:
+			return no_, nil
+		case m.depth == byText:
+			return open, nil
+		}
+		hit, err := c.searchBody(m.row, k, needle, ours)
+		return verdictOf(hit), unreadable(err)
+	}
+}
+
+// prefixFields are the header fields that stand in the prefix of a BAL, outside of the stored words.
+var prefixFields = []string{"RETURN-PATH", "RECEIVED", "AUTHENTICATION-RESULTS", "ORIGINAL-RECIPIENT"}
+
+// searchBody looks at the octets of a message: the words that are stored were cut, or stand in the prefix.
+func (c *conn) searchBody(r store.Row, k wire.Key, needle []byte, ours bool) (bool, error) {
+	content, err := c.srv.Store.OpenMessage(c.sel.ref.BAL, r.Message)
+	if err != nil {
+		return false, err
+	}
+	defer content.Close()
+	prefix := content.Prefix()
+	if ours {
+		for line := range strings.SplitSeq(string(message.SelectFields(prefix, []string{k.Field}, false)), "\r\n") {
+			if _, value, ok := strings.Cut(line, ":"); ok && bytes.Contains(message.Fold(nil, []byte(value)), needle) {
+				return true, nil
+			}
+		}
+	}
+	place := map[wire.KeyOp]message.Place{wire.KeyHeader: message.PlaceField, wire.KeyBody: message.PlaceBody, wire.KeyText: message.PlaceText}[k.Op]
+	blob := io.NewSectionReader(content, int64(len(prefix)), content.Size()-int64(len(prefix)))
+	return message.SearchBlob(blob, needle, place, k.Field)
+}
+
+// unreadable makes one sentence of a message that cannot be read: the search then has no true answer.
+func unreadable(err error) error {
+	if err != nil {
+		return fmt.Errorf("imapd: search: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,256 @@
+package imapd
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"mssd/auth"
+	"mssd/imapd/wire"
+	"mssd/store"
+	"mssd/trace"
+)
+
+// maxSASL bounds one line of a SASL dialogue (RFC 4954 asks for 12,288 octets; tokens are long).
+const maxSASL = 16 << 10
+
+// Only what works is advertised.
+var (
+	capsBase  = []string{"IMAP4rev1", "LITERAL-", "SASL-IR", "ID"}
+	capsClear = []string{"STARTTLS", "LOGINDISABLED"}
+	capsEarly = []string{"AUTH=PLAIN"}
+	capsUser  = []string{"ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE",
+		"LIST-EXTENDED", "LIST-STATUS", "ESEARCH", "STATUS=SIZE"}
+)
+
+// capabilities is the text of the CAPABILITY response and code in the present state.
+func (c *conn) capabilities() string {
+	var b strings.Builder
+	for i, s := range capsBase {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(s)
+	}
+	more := capsUser
+	switch c.state() {
+	case clear_:
+		more = capsClear
+	case secured:
+		more = capsEarly
+	}
+	for _, s := range more {
+		b.WriteString(" " + s)
+	}
+	if c.user != nil {
+		b.WriteString(" APPENDLIMIT=")
+		b.WriteString(itoa(c.srv.MaxMessage))
+	}
+	return b.String()
+}
+
+// RFC 9051, Section 6.1.1.
+func (c *conn) cmdCapability(cmd *wire.Command) (response, error) {
+	if err := wire.ParseNone(cmd); err != nil {
+		return response{}, err
+	}
+	c.out.line("* CAPABILITY " + c.capabilities())
+	return okay("CAPABILITY completed"), nil
+}
+
+// NOOP and CHECK: RFC 9051, Section 6.1.2; RFC 3501, Section 6.4.1. What happened is told by run.
+func (c *conn) cmdNoop(cmd *wire.Command) (response, error) {
+	if err := wire.ParseNone(cmd); err != nil {
+		return response{}, err
+	}
+	return okay(cmd.Name + " completed"), nil
+}
+
+// RFC 9051, Section 6.1.3.
+func (c *conn) cmdLogout(cmd *wire.Command) (response, error) {
+	if err := wire.ParseNone(cmd); err != nil {
+		return response{}, err
+	}
+	c.out.line("* BYE Logging out")
+	c.bye = true
+	return okay("LOGOUT completed"), nil
+}
+
+// RFC 2971. The name of the client is kept for the trace of its acts, the rest is thrown away.
+func (c *conn) cmdID(cmd *wire.Command) (response, error) {
+	fields, err := wire.ParseID(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	for _, f := range fields {
+		if strings.EqualFold(f.Name, "name") && c.user != nil {
+			c.user.client = printable(f.Value, 64)
+		}
+	}
+	c.out.line(`* ID ("name" "mssd")`)
+	return okay("ID completed"), nil
+}
+
+// printable keeps the ASCII of a text from outside, at most n octets of it.
+func printable(s string, n int) string {
+	b := make([]byte, 0, min(len(s), n))
+	for i := 0; i < len(s) && len(b) < n; i++ {
+		if s[i] >= ' ' && s[i] < 0x7f {
+			b = append(b, s[i])
+		}
+	}
+	return string(b)
+}
+
+// RFC 5161. Nothing that this server offers needs enabling yet; the answer says so.
+func (c *conn) cmdEnable(cmd *wire.Command) (response, error) {
+	if _, err := wire.ParseEnable(cmd); err != nil {
+		return response{}, err
+	}
+	c.out.line("* ENABLED")
+	return okay("ENABLE completed"), nil
+}
+
+// RFC 9051, Section 6.2.1. Octets that came behind the command belong to the handshake, never to the commands
+// after it (CVE-2011-0411).
+func (c *conn) cmdStartTLS(cmd *wire.Command) (response, error) {
+	if err := wire.ParseNone(cmd); err != nil {
+		return response{}, err
+	}
+	c.finish(cmd.Tag, okay("Begin TLS negotiation now"))
+	if err := c.out.flush(); err != nil {
+		return response{}, nil
+	}
+	early := make([]byte, c.br.Buffered())
+	if _, err := io.ReadFull(c.br, early); err != nil {
+		return response{}, err
+	}
+	if !c.handshake(&replay{Conn: c.guard, early: bytes.NewReader(early)}) {
+		c.bye = true
+		return response{}, nil
+	}
+	c.guard.OnHangUp(c.hangUp(c.nc))
+	return response{}, nil
+}
+
+// replay is a connection whose first octets were read already.
+type replay struct {
+	net.Conn
+	early *bytes.Reader
+}
+
+func (r *replay) Read(p []byte) (int, error) {
+	if r.early != nil {
+		if n, err := r.early.Read(p); err == nil {
+			return n, nil
+		}
+		r.early = nil
+	}
+	return r.Conn.Read(p)
+}
+
+// RFC 9051, Section 6.2.3.
+func (c *conn) cmdLogin(cmd *wire.Command) (response, error) {
+	if c.tls == nil {
+		return response{}, auth.ErrPrivacy
+	}
+	args, err := wire.ParseLogin(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	return c.password(args.User, args.Password)
+}
+
+// AUTHENTICATE PLAIN: RFC 9051, Section 6.2.2; RFC 4616; RFC 4959 for the initial response.
+func (c *conn) cmdAuthenticate(cmd *wire.Command) (response, error) {
+	if c.tls == nil {
+		return response{}, auth.ErrPrivacy
+	}
+	args, err := wire.ParseAuthenticate(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	if args.Mechanism != "PLAIN" {
+		return response{}, no("", "This mechanism is not offered")
+	}
+	msg := args.Initial
+	if !args.HasInitial {
+		if msg, err = c.challenge(nil); err != nil {
+			return response{}, err
+		}
+	}
+	parts := bytes.Split(msg, []byte{0})
+	if len(parts) != 3 || len(parts[1]) == 0 {
+		return response{}, bad("", "This is not a PLAIN message")
+	}
+	// Acting for somebody else is a matter of grants, not of the authorisation identity.
+	if len(parts[0]) > 0 && !bytes.EqualFold(parts[0], parts[1]) {
+		return response{}, no("AUTHORIZATIONFAILED", "The authorisation identity must be the login name")
+	}
+	return c.password(string(parts[1]), string(parts[2]))
+}
+
+// challenge sends a SASL challenge and reads the answer.
+func (c *conn) challenge(data []byte) ([]byte, error) {
+	c.out.str("+ " + base64.StdEncoding.EncodeToString(data) + "\r\n")
+	if err := c.out.flush(); err != nil {
+		return nil, err
+	}
+	line, err := wire.ReadLine(c.br, maxSASL)
+	if err != nil {
+		c.sayBye("", "The answer cannot be read")
+		return nil, err
+	}
+	msg, cancelled, err := wire.DecodeSASL(line)
+	if cancelled {
+		return nil, bad("", "Cancelled")
+	}
+	return msg, err
+}
+
+// password logs in, or counts a failure.
+func (c *conn) password(name, password string) (response, error) {
+	p, err := c.srv.Auth.Password(c.ctx, name, password, c.remote)
+	if err != nil {
+		return c.loginFailed(err)
+	}
+	if len(p.Grants) == 0 {
+		return c.loginFailed(auth.ErrCredentials)
+	}
+	c.loggedIn(p)
+	c.log.Info("login", "user", p)
+	c.record(trace.Login, store.Ref{BAL: c.home().ID}, "", trace.Attr{Key: trace.KeyMethod, Value: p.Method},
+		trace.Attr{Key: trace.KeyRemote, Value: c.remote.String()})
+	return response{statusOK, "CAPABILITY " + c.capabilities(), "Logged in"}, nil
+}
+
+// loginFailed answers a refused login; after too many the connection ends. The name that was tried is not
+// logged: it may be a password typed into the wrong field.
+func (c *conn) loginFailed(err error) (response, error) {
+	if !errors.Is(err, auth.ErrUnavailable) {
+		c.failures++
+	}
+	c.log.Info("login refused", "err", err)
+	c.srv.Store.Record(trace.Event{Time: c.srv.Now(), Kind: trace.LoginRefused, Conn: c.guard.ID(),
+		Attrs: []trace.Attr{{Key: trace.KeyReason, Value: refusal(err)}, {Key: trace.KeyRemote, Value: c.remote.String()}}})
+	if c.failures >= c.srv.MaxFailures {
+		r := c.answer("LOGIN", err)
+		c.out.line("* BYE [" + r.code + "] Too many failed logins")
+		c.bye = true
+	}
+	return response{}, err
+}
+
+// refusal names why a login failed, for the trace.
+func refusal(err error) string {
+	switch {
+	case errors.Is(err, auth.ErrThrottled):
+		return "Throttled"
+	case errors.Is(err, auth.ErrUnavailable):
+		return "Unavailable"
+	}
+	return "Credentials"
+}

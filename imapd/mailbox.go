@@ -1,0 +1,96 @@
+package imapd
+
+import (
+	"strings"
+
+	"mssd/imapd/wire"
+	"mssd/store"
+	"mssd/trace"
+)
+
+// commit makes operations without an event of their own durable.
+func (c *conn) commit(ops ...store.Op) error {
+	_, err := c.srv.Store.Commit(c.ctx, &store.Batch{Ops: ops})
+	return err
+}
+
+// RFC 9051, Section 6.3.4. A trailing delimiter only says that children will follow.
+func (c *conn) cmdCreate(cmd *wire.Command) (response, error) {
+	name, err := wire.ParseMailbox(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	p, err := c.free(strings.TrimSuffix(name, string(delim)))
+	if err != nil {
+		return response{}, err
+	}
+	if err := c.mailboxOp("create", p, store.CreateMailbox{BAL: p.grant.BAL.ID, Name: p.name}); err != nil {
+		return response{}, err
+	}
+	return okay("CREATE completed"), nil
+}
+
+// RFC 9051, Section 6.3.5. The mailbox that this session has selected may go too: the session then ends, as
+// that of others does.
+func (c *conn) cmdDelete(cmd *wire.Command) (response, error) {
+	name, err := wire.ParseMailbox(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	m, g, err := c.target(name)
+	if err != nil {
+		return response{}, err
+	}
+	if m.Name == "INBOX" {
+		return response{}, errNameFixed
+	}
+	if !m.Created {
+		return response{}, no("NONEXISTENT", "Only mailboxes below it exist")
+	}
+	if err := c.mailboxOp("delete", place{g, m.Name}, store.DeleteMailbox{Ref: m.Ref}); err != nil {
+		return response{}, err
+	}
+	if c.sel != nil && c.sel.ref == m.Ref {
+		c.unselect() // the client deleted what it had open, and knows
+	}
+	return okay("DELETE completed"), nil
+}
+
+// RFC 9051, Section 6.3.6.
+func (c *conn) cmdRename(cmd *wire.Command) (response, error) {
+	from, to, err := wire.ParseTwoMailboxes(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	src, err := c.free(from)
+	if err != nil {
+		return response{}, err
+	}
+	dst, err := c.free(strings.TrimSuffix(to, string(delim)))
+	if err != nil {
+		return response{}, err
+	}
+	if src.grant.BAL.ID != dst.grant.BAL.ID {
+		return response{}, no("CANNOT", "A mailbox cannot be renamed into another BAL")
+	}
+	m, err := c.srv.Store.Mailbox(src.grant.BAL.ID, src.name)
+	if err != nil {
+		return response{}, err
+	}
+	var op store.Op = store.RenameMailbox{Ref: m.Ref, To: dst.name}
+	if !m.Created {
+		op = store.RenameTree{BAL: src.grant.BAL.ID, From: src.name, To: dst.name}
+	}
+	if err := c.mailboxOp("rename", src, op); err != nil {
+		return response{}, err
+	}
+	return okay("RENAME completed"), nil
+}
+
+// mailboxOp commits a change of the mailboxes of a BAL together with its event. The name of a mailbox may be
+// that of a patient, so it is not in the event.
+func (c *conn) mailboxOp(act string, p place, op store.Op) error {
+	ev := c.event(trace.Mailbox, store.Ref{BAL: p.grant.BAL.ID}, "", trace.Attr{Key: trace.KeyAct, Value: act})
+	_, err := c.srv.Store.Commit(c.ctx, &store.Batch{Ops: []store.Op{op}, Events: []trace.Event{ev}})
+	return err
+}

@@ -1,0 +1,151 @@
+package imapd
+
+import (
+	"slices"
+
+	"mssd/imapd/wire"
+	"mssd/store"
+)
+
+// page is how many messages are held at once while their words are looked at.
+const page = 4096
+
+// search is one running SEARCH. Each message is judged first by its row alone; what stays open is judged by its
+// stored words, and what those cannot settle by its body.
+type search struct {
+	*conn
+	judge judge
+	open  []candidate // not settled by their rows
+	hits  []store.UID
+}
+
+// RFC 9051, Section 6.4.4; ESEARCH: RFC 4731.
+func (c *conn) cmdSearch(cmd *wire.Command) (response, error) {
+	a, err := wire.ParseSearch(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	if a.Return&wire.ReturnSave != 0 {
+		return response{}, bad("", "Saving a search result is not offered")
+	}
+	if a.ModSeq {
+		return response{}, bad("", "CONDSTORE is not offered")
+	}
+	s := &search{conn: c}
+	if s.judge, err = c.compile(a.Key); err != nil {
+		return response{}, err
+	}
+	runs, err := c.within(a.Key)
+	if err != nil {
+		return response{}, err
+	}
+	if err := s.run(runs); err != nil {
+		return response{}, err
+	}
+	c.searchLine(cmd.Tag, a, s.hits)
+	return okay(cmd.Name + " completed"), nil
+}
+
+// within narrows the messages to look at by the sets that every hit must be in.
+func (c *conn) within(k wire.Key) ([]store.Run, error) {
+	switch k.Op {
+	case wire.KeySeq, wire.KeyUID:
+		return c.messages(k.Set, k.Op == wire.KeyUID)
+	case wire.KeyAnd:
+		for _, sub := range k.Keys {
+			if sub.Op == wire.KeySeq || sub.Op == wire.KeyUID {
+				return c.messages(sub.Set, sub.Op == wire.KeyUID)
+			}
+		}
+	}
+	return c.sel.view.runs(), nil
+}
+
+func (s *search) run(runs []store.Run) error {
+	var inner error
+	err := s.srv.Store.Rows(s.ctx, s.sel.ref, runs, func(r store.Row) bool {
+		if s.sel.view.seq(r.UID) == 0 {
+			return true
+		}
+		cand := candidate{row: r}
+		v, err := s.judge(&cand)
+		switch {
+		case err != nil:
+			inner = err
+		case v == yes:
+			s.hits = append(s.hits, r.UID)
+		case v == open:
+			s.open = append(s.open, cand)
+		}
+		if inner == nil && len(s.open) >= page {
+			inner = s.settle()
+		}
+		return inner == nil
+	})
+	if err == nil {
+		err = inner
+	}
+	if err == nil {
+		err = s.settle()
+	}
+	slices.Sort(s.hits)
+	return err
+}
+
+// settle judges the open messages by their words, in one pass over what is stored.
+func (s *search) settle() error {
+	if len(s.open) == 0 {
+		return nil
+	}
+	ids := make([]store.MessageID, len(s.open))
+	for i, c := range s.open {
+		ids[i] = c.row.Message
+	}
+	var inner error
+	err := s.srv.Store.Texts(s.ctx, ids, func(i int, t textOf) bool {
+		cand := &s.open[i]
+		cand.text, cand.depth = &t, byText
+		var v verdict
+		if v, inner = s.judge(cand); inner == nil && v == open {
+			cand.depth = byBody
+			v, inner = s.judge(cand)
+		}
+		if inner == nil && v == yes {
+			s.hits = append(s.hits, cand.row.UID)
+		}
+		cand.text = nil
+		return inner == nil
+	})
+	s.open = s.open[:0]
+	if err == nil {
+		err = inner
+	}
+	return err
+}
+
+// searchLine writes the result: numbers or UIDs, as runs.
+func (c *conn) searchLine(tag string, a wire.Search, hits []store.UID) {
+	var found []wire.Range
+	for _, u := range hits {
+		n := uint32(u)
+		if !a.UID {
+			n = uint32(c.sel.view.seq(u))
+		}
+		if k := len(found); k > 0 && found[k-1].Last+1 == n {
+			found[k-1].Last = n
+			continue
+		}
+		found = append(found, wire.Range{First: n, Last: n})
+	}
+	if !a.Extended {
+		c.out.add(func(b []byte) []byte {
+			return append(wire.AppendSearch(append(b, "* SEARCH"...), found), "\r\n"...)
+		})
+		return
+	}
+	e := wire.ESearch{Tag: tag, UID: a.UID, Return: a.Return, Count: uint32(len(hits)), All: found}
+	if len(found) > 0 {
+		e.Min, e.Max = found[0].First, found[len(found)-1].Last
+	}
+	c.out.add(func(b []byte) []byte { return wire.AppendESearch(b, e) })
+}

@@ -1,0 +1,190 @@
+package imapd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"mssd/auth"
+	"mssd/store"
+	"mssd/tlsconf"
+	"mssd/tlsconf/guard"
+)
+
+// ErrServerClosed is what Serve returns after Shutdown.
+var ErrServerClosed = errors.New("imapd: server closed")
+
+// Server is an IMAP front. Its fields must not change after the first Serve.
+type Server struct {
+	Hostname string              // named in the greeting; "" leaves it out
+	TLS      *tlsconf.Front      // needed: nobody can log in without TLS
+	Implicit bool                // TLS from the first octet (port 993); false: STARTTLS (port 143)
+	Store    *store.Store        // needed
+	Auth     *auth.Authenticator // needed
+	Log      *slog.Logger        // nil: slog.Default()
+
+	MaxMessage      int64         // octets of an APPEND, advertised as APPENDLIMIT; 0: 100 MiB
+	MaxConns        int           // live connections in all; 0: 10,000
+	MaxConnsPerAddr int           // live connections of one address; 0: 200
+	LoginTime       time.Duration // from the accept to a login; 0: 60 s
+	IdleTime        time.Duration // between commands after login; 0: 30 min (RFC 9051, Section 5.4)
+	WriteTime       time.Duration // for one write; 0: 60 s
+	KeepAlive       time.Duration // between "* OK Still here" in IDLE; 0: 2 min
+	MaxFailures     int           // failed logins before the connection is closed; 0: 5
+	MaxCommands     int           // commands before login; 0: 50
+	Now             func() time.Time
+
+	once    sync.Once
+	log     *slog.Logger
+	set     *guard.Set
+	mu      sync.Mutex
+	lns     map[net.Listener]struct{} // open listeners
+	closing bool
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (s *Server) init() {
+	s.once.Do(func() {
+		def(&s.MaxMessage, 100<<20)
+		def(&s.LoginTime, 60*time.Second)
+		def(&s.IdleTime, 30*time.Minute)
+		def(&s.WriteTime, 60*time.Second)
+		def(&s.KeepAlive, 2*time.Minute)
+		def(&s.MaxFailures, 5)
+		def(&s.MaxCommands, 50)
+		if s.Now == nil {
+			s.Now = time.Now
+		}
+		s.log = s.Log
+		if s.log == nil {
+			s.log = slog.Default()
+		}
+		s.lns = make(map[net.Listener]struct{})
+		s.set = guard.NewSet(s.limits())
+	})
+}
+
+func (s *Server) limits() guard.Limits {
+	return guard.Limits{
+		MaxConns: s.MaxConns, MaxPerAddr: s.MaxConnsPerAddr,
+		HandshakeTimeout: min(s.LoginTime, 30*time.Second), IdleTimeout: s.IdleTime, WriteTimeout: s.WriteTime,
+	}
+}
+
+// Serve accepts connections of ln until Shutdown, then returns ErrServerClosed. It closes ln.
+func (s *Server) Serve(ln net.Listener) error {
+	s.init()
+	gl := &guard.Listener{Listener: ln, Limits: s.limits(), Log: s.log, Refuse: s.refuse}
+	gl.UseSet(s.set)
+	if !s.track(gl) {
+		ln.Close()
+		return ErrServerClosed
+	}
+	defer s.untrack(gl)
+	for {
+		nc, err := gl.Accept()
+		if err != nil {
+			if s.isClosing() {
+				return ErrServerClosed
+			}
+			return err
+		}
+		go s.handle(nc.(*guard.Conn))
+	}
+}
+
+// refuse says why to a connection over a cap. Inside implicit TLS there is nobody to say it to.
+func (s *Server) refuse(nc net.Conn, _ guard.Cap) {
+	if !s.Implicit {
+		_, _ = io.WriteString(nc, "* BYE [UNAVAILABLE] Too many connections, try later\r\n")
+	}
+}
+
+func (s *Server) track(ln net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.lns[ln] = struct{}{}
+	return true
+}
+
+func (s *Server) untrack(ln net.Listener) {
+	s.mu.Lock()
+	delete(s.lns, ln)
+	s.mu.Unlock()
+	ln.Close()
+}
+
+func (s *Server) isClosing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// Shutdown closes the listeners, says BYE to idle sessions, lets running commands end, and returns when no
+// session is left. When ctx ends first, it closes what is left and returns the error of ctx.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.init()
+	s.mu.Lock()
+	s.closing = true
+	for ln := range s.lns {
+		ln.Close()
+	}
+	s.mu.Unlock()
+	s.set.HangUpIdle()
+	err := s.set.Wait(ctx)
+	if err != nil {
+		s.set.CloseAll()
+	}
+	return err
+}
+
+// Sessions is the number of live connections.
+func (s *Server) Sessions() int {
+	s.init()
+	return s.set.Len()
+}
+
+// handle is the life of one connection.
+func (s *Server) handle(g *guard.Conn) {
+	c := newConn(s, g)
+	defer c.close()
+	defer c.recover()
+	if s.Implicit && !c.handshake(g) {
+		return
+	}
+	if !s.Implicit {
+		g.HandshakeDone()
+	}
+	c.serve()
+}
+
+// handshake makes the connection a TLS one. It runs on a goroutine of its own, whose grown stack goes away
+// with it: an idle session keeps a small one.
+func (c *conn) handshake(under net.Conn) bool {
+	ctx, cancel := context.WithTimeout(c.ctx, min(c.srv.LoginTime, 30*time.Second))
+	defer cancel()
+	tc := tls.Server(under, c.srv.TLS.Config())
+	done := make(chan error, 1)
+	go func() { done <- tc.HandshakeContext(ctx) }()
+	if err := <-done; err != nil {
+		c.log.Debug("tls handshake failed", "err", err)
+		return false
+	}
+	c.guard.HandshakeDone()
+	c.secure(tc)
+	return true
+}

@@ -1,0 +1,224 @@
+package imapd
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"mssd/auth"
+	"mssd/store"
+)
+
+// selected is the mailbox that a session has open. It is made by SELECT and thrown away whole.
+type selected struct {
+	ref      store.Ref
+	grant    auth.Grant
+	readOnly bool
+	validity store.UIDValidity
+	view     view
+	modSeq   store.ModSeq // the view shows the mailbox as of here
+	// gone holds messages that others expunged and whose EXPUNGE could not be sent yet, ascending.
+	gone []store.Run
+	// recent are the messages that this session is the first to see (RFC 3501, Section 2.3.2): those from
+	// recentFrom on within the snapshot, later ones run by run.
+	recent   []store.Run
+	keywords []string
+	watch    *store.Watcher
+}
+
+// unselect leaves the mailbox, if one is selected.
+func (c *conn) unselect() {
+	if c.sel != nil {
+		c.sel.watch.Close()
+		c.sel = nil
+	}
+}
+
+// announce says which of its moments a command allows.
+type announce uint8
+
+const (
+	nothing   announce = iota // the command says all itself
+	noExpunge                 // everything but EXPUNGE (RFC 3501, Section 7.4.1)
+	all
+)
+
+// sync compares the view with the store and tells the client the difference.
+func (c *conn) sync(how announce) error {
+	s := c.sel
+	if s == nil || how == nothing {
+		return nil
+	}
+	ch, err := c.srv.Store.Changes(s.ref, s.modSeq)
+	if err != nil {
+		return err
+	}
+	if ch.Reset || ch.Mailbox.UIDValidity != s.validity {
+		return errGone
+	}
+	s.gone = mergeRuns(s.gone, ch.Vanished)
+	if how == all && len(s.gone) > 0 {
+		c.expunge(s.gone)
+		s.gone = nil
+	}
+	old := s.view.next
+	if c.takeNew(ch) {
+		c.exists()
+	}
+	c.newKeywords()
+	for _, r := range ch.Rows {
+		if r.UID < old {
+			c.flagsOf(r, false)
+		}
+	}
+	s.modSeq = ch.Mailbox.HighestModSeq
+	return nil
+}
+
+// takeNew appends the new messages to the view, and says whether there were any.
+func (c *conn) takeNew(ch store.Changes) bool {
+	s, old := c.sel, c.sel.view.next
+	before := s.view.count()
+	var fresh []store.Run
+	for _, r := range ch.Rows {
+		if s.view.append(r.UID) {
+			fresh = addRun(fresh, r.UID, 1)
+		}
+	}
+	s.view.next = max(s.view.next, ch.Mailbox.UIDNext)
+	if s.view.count() == before {
+		return false
+	}
+	if !s.readOnly {
+		first := max(c.srv.Store.ClaimRecent(s.ref, s.view.next), old)
+		for _, r := range fresh {
+			if r.Last() < first {
+				continue
+			}
+			from := max(r.First, first)
+			s.recent = addRun(s.recent, from, uint32(r.Last()-from)+1)
+		}
+	}
+	c.notified(fresh)
+	return true
+}
+
+// exists says how many messages there are, and how many are recent.
+func (c *conn) exists() {
+	c.out.number(c.sel.view.count(), "EXISTS")
+	c.out.number(c.sel.recentCount(), "RECENT")
+}
+
+// recentCount counts the recent messages that are still in the view.
+func (s *selected) recentCount() uint32 {
+	return uint32(runsCount(s.view.hold(s.recent)))
+}
+
+// expunge takes messages out of the view and says so, from the highest number down: each number is then
+// right at the moment the client reads it.
+func (c *conn) expunge(gone []store.Run) {
+	for _, n := range slices.Backward(c.sel.view.remove(gone)) {
+		c.out.number(uint32(n), "EXPUNGE")
+	}
+}
+
+// newKeywords tells of keywords that the mailbox did not have at the last FLAGS response: a client must see
+// a flag there before it meets it in a FETCH (RFC 9051, Section 7.3.5).
+func (c *conn) newKeywords() {
+	now := c.srv.Store.MailboxKeywords(c.sel.ref)
+	if slices.Equal(now, c.sel.keywords) {
+		return
+	}
+	c.sel.keywords = slices.Clone(now)
+	c.flagsLine()
+}
+
+// flagsLine is the FLAGS response.
+func (c *conn) flagsLine() {
+	c.out.add(func(b []byte) []byte {
+		b = append(b, "* FLAGS ("...)
+		b = append(b, systemFlags...)
+		for _, k := range c.sel.keywords {
+			b = append(b, ' ')
+			b = append(b, k...)
+		}
+		return append(b, ")\r\n"...)
+	})
+}
+
+// systemFlags in the order in which they are always written.
+const systemFlags = `\Answered \Flagged \Deleted \Seen \Draft`
+
+// flagNames are the names of the bits.
+var flagNames = [...]struct {
+	flag store.Flag
+	name string
+}{
+	{store.Answered, `\Answered`}, {store.Flagged, `\Flagged`}, {store.Deleted, `\Deleted`},
+	{store.Seen, `\Seen`}, {store.Draft, `\Draft`},
+}
+
+// flagsOf tells of the flags of one message, with its UID where the command speaks in UIDs
+// (RFC 9051, Section 6.4.9).
+func (c *conn) flagsOf(r store.Row, withUID bool) {
+	n := c.sel.view.seq(r.UID)
+	if n == 0 {
+		return
+	}
+	c.out.add(func(b []byte) []byte {
+		b = append(b, "* "...)
+		b = strconv.AppendUint(b, uint64(n), 10)
+		b = append(b, " FETCH ("...)
+		if withUID {
+			b = append(b, "UID "...)
+			b = strconv.AppendUint(b, uint64(r.UID), 10)
+			b = append(b, ' ')
+		}
+		b = c.appendFlags(b, r)
+		return append(b, ")\r\n"...)
+	})
+}
+
+// appendFlags appends the FLAGS item of a message.
+func (c *conn) appendFlags(b []byte, r store.Row) []byte {
+	b = append(b, "FLAGS ("...)
+	start := len(b)
+	for _, f := range flagNames {
+		if r.Flags&f.flag != 0 {
+			b = append(b, f.name...)
+			b = append(b, ' ')
+		}
+	}
+	if runsHold(c.sel.recent, r.UID) {
+		b = append(b, `\Recent `...)
+	}
+	if r.Keywords != 0 {
+		for _, k := range c.srv.Store.Keywords(r.Keywords) {
+			b = append(b, k...)
+			b = append(b, ' ')
+		}
+	}
+	if len(b) > start {
+		b = b[:len(b)-1]
+	}
+	return append(b, ')')
+}
+
+// parseFlag is the bit of a system flag's name, 0 for a keyword.
+func parseFlag(name string) store.Flag {
+	for _, f := range flagNames {
+		if strings.EqualFold(f.name, name) {
+			return f.flag
+		}
+	}
+	return 0
+}
+
+// ownChange takes note of a change that this session made itself and has told, or need not tell: when nobody
+// else wrote in between, the view is then as new as the store, and sync has nothing to repeat. If somebody
+// did, sync tells all, which is allowed and never wrong.
+func (s *selected) ownChange(before, after store.ModSeq) {
+	if s.modSeq == before && after == before+1 {
+		s.modSeq = after
+	}
+}
