@@ -11,8 +11,8 @@ type Batch struct {
 	Ops []Op
 	// Events are written in the same commit. The store gives Seq, Time where it is zero, and, where Mailbox is
 	// set and UIDs is empty, the UIDs that the operations on this mailbox touched (for Moved and Copied also the
-	// attributes to and to_uids). An event whose operations touched nothing in its mailbox is left out. ID 0 takes
-	// the id of the batch.
+	// attributes to and to_uids). A Flagged, Moved, Copied or Expunged event of which nothing came is left out. ID 0 takes
+	// that of Blob, where there is one.
 	Events []trace.Event
 	Once   *Once // nil: the batch is not guarded against repetition
 	Blob   *Blob // the body stored by this batch; nil none
@@ -147,7 +147,7 @@ const (
 
 // Result is what a batch did.
 type Result struct {
-	ID        trace.ID // of the batch: its blob's, or that of the first delivery when Duplicate
+	ID        trace.ID // of the blob, or of the first delivery when Duplicate; 0 without a blob
 	Duplicate bool     // Once matched: nothing was stored
 	Ops       []OpResult
 }
@@ -162,6 +162,8 @@ type OpResult struct {
 	ModSeq      ModSeq      // HIGHESTMODSEQ of the changed mailbox (Move: of From) after the operation
 	Modified    []Run       // StoreFlags: left alone because of UnchangedSince
 	Rows        []Row       // StoreFlags: the messages of UIDs as they are now, ascending
+
+	touched []Run // what really changed, for the trace
 }
 
 // Bounds of what a batch may bring.

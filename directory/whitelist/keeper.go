@@ -73,6 +73,8 @@ type KeeperConfig struct {
 type Keeper struct {
 	cfg KeeperConfig
 
+	reading sync.Mutex // one list is read and compared at a time; taken before mu
+
 	mu       sync.Mutex // guards what follows; held for moments only
 	held     held
 	flight   chan struct{} // closed at the end of the refresh under way, nil when none is
@@ -92,7 +94,7 @@ type held struct {
 // fileID tells whether a file is still the one that was read.
 type fileID struct {
 	size    int64
-	modTime time.Time
+	modTime int64 // ns
 	inode   uint64
 }
 
@@ -189,6 +191,7 @@ func (k *Keeper) snapshot() held {
 
 // Age is the time since the list was last proven to be the newest; zero without a list.
 func (k *Keeper) Age() time.Duration {
+	k.proveFile()
 	h := k.snapshot()
 	if h.list == nil {
 		return 0
@@ -202,9 +205,9 @@ func (k *Keeper) Usable() error {
 	h := k.snapshot()
 	switch age := k.cfg.Now().Sub(h.proven); {
 	case h.list == nil:
-		return fmt.Errorf("%w: %w", ErrUnavailable, errors.Join(errors.New("no list"), k.LastError()))
+		return errors.Join(fmt.Errorf("%w: there is no list", ErrUnavailable), k.LastError())
 	case age > k.cfg.Defer:
-		return fmt.Errorf("%w: not proven current for %v: %w", ErrUnavailable, age.Round(time.Minute), errors.Join(k.LastError()))
+		return errors.Join(fmt.Errorf("%w: not proven current for %v", ErrUnavailable, age.Round(time.Minute)), k.LastError())
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func Load(xml []byte, opt Options) (*List, error) {
 		return nil, err
 	}
 	if l.generated.After(opt.Now().Add(futureSkew)) {
-		return nil, fmt.Errorf("DateDeGeneration: %s lies in the future", l.generated.Format(time.RFC3339))
+		return nil, fmt.Errorf("list was made on %s (DateDeGeneration), which lies in the future", l.generated.Format(time.RFC3339))
 	}
 	if !opt.NoChain {
 		if err := checkSigner(doc.certs, l.generated, opt); err != nil {
@@ -252,7 +252,7 @@ func (r *bodyReader) readRows() error {
 		}
 		r.list.rows++
 		if err := r.row(); err != nil {
-			return fmt.Errorf("Domaine %d: %w", r.list.rows, err)
+			return fmt.Errorf("row %d: %w", r.list.rows, err)
 		}
 	}
 }
@@ -294,7 +294,7 @@ func (r *bodyReader) bind(name, dnText string) {
 	l := r.list
 	name = strings.ToLower(name)
 	if !validDomain(name) {
-		l.faults = append(l.faults, fmt.Errorf("Domaine %d: Nom: %q is not a domain name", l.rows, cut(name)))
+		l.faults = append(l.faults, fmt.Errorf("row %d: Nom: %q is not a domain name", l.rows, cut(name)))
 		return
 	}
 	d := l.domains[name]
@@ -305,7 +305,7 @@ func (r *bodyReader) bind(name, dnText string) {
 	dn, err := r.parseDN(dnText)
 	if err != nil {
 		d.doubtful = true
-		l.faults = append(l.faults, fmt.Errorf("Domaine %d (%s): DNCertificatOperateur: %w", l.rows, name, err))
+		l.faults = append(l.faults, fmt.Errorf("row %d (%s): DNCertificatOperateur: %w", l.rows, name, err))
 		return
 	}
 	for _, have := range d.dns {

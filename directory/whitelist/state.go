@@ -15,10 +15,10 @@ import (
 	"time"
 )
 
-const (
-	listFile   = "list.xml"
-	recordFile = "accepted.json"
-)
+// recordFile names the list in force; a list file that it does not name is left over from a crash.
+const recordFile = "accepted.json"
+
+func listFile(sha256 string) string { return "list-" + sha256[:min(16, len(sha256))] + ".xml" }
 
 // record stands beside the copy of the list and says that it was accepted: its signer's chain is not asked for again,
 // so that a restart never loses a list to a missing anchor.
@@ -39,7 +39,7 @@ func (k *Keeper) takeUp() (known bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	list, rec, err := loadCopy(filepath.Join(dir, listFile), b, k.cfg.Load)
+	list, rec, err := loadCopy(dir, b, k.cfg.Load)
 	if err == nil && rec.NoChain && !k.cfg.Load.NoChain {
 		err = errors.New("it was accepted without a check of its signer, which is required now")
 	}
@@ -56,17 +56,18 @@ func (k *Keeper) takeUp() (known bool, err error) {
 	return true, nil
 }
 
-func loadCopy(name string, rec []byte, opt Options) (*List, record, error) {
+func loadCopy(dir string, rec []byte, opt Options) (*List, record, error) {
 	var r record
 	if err := json.Unmarshal(rec, &r); err != nil {
 		return nil, r, fmt.Errorf("%s: %w", recordFile, err)
 	}
-	b, _, err := readFile(name)
+	name := listFile(r.SHA256)
+	b, _, err := readFile(filepath.Join(dir, filepath.Base(name)))
 	if err != nil {
 		return nil, r, err
 	}
 	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != r.SHA256 {
-		return nil, r, fmt.Errorf("%s is not the list that was accepted", listFile)
+		return nil, r, fmt.Errorf("%s is not the list that was accepted", name)
 	}
 	opt.NoChain = true
 	opt.Now = func() time.Time { return r.Generated } // judged when it was accepted
@@ -79,6 +80,8 @@ func loadCopy(name string, rec []byte, opt Options) (*List, record, error) {
 
 // read takes a list from a file: proves the one held when it is the same, else judges it and puts it in force.
 func (k *Keeper) read(name string, override bool) error {
+	k.reading.Lock()
+	defer k.reading.Unlock()
 	now := k.cfg.Now() // before the look, so that nothing is proven for longer than it was seen
 	b, id, err := readFile(name)
 	if err != nil {
@@ -86,7 +89,7 @@ func (k *Keeper) read(name string, override bool) error {
 	}
 	h := k.snapshot()
 	if h.list != nil && sha256.Sum256(b) == h.list.SHA256 {
-		return k.prove(h.list, name, id, now)
+		return k.prove(h.list, id, now)
 	}
 	list, err := Load(b, k.cfg.Load)
 	if err != nil {
@@ -101,17 +104,18 @@ func (k *Keeper) read(name string, override bool) error {
 	if err := k.keep(b, list, now); err != nil {
 		return err
 	}
+	file := k.ownFile(id)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.held = held{list: list, generation: k.held.generation + 1, proven: now, file: k.ownFile(name, id)}
+	k.held = held{list: list, generation: k.held.generation + 1, proven: now, file: file}
 	k.proofErr = nil
 	k.log(list, override)
 	return nil
 }
 
-// ownFile keeps the identity of the configured file only: an overriding file proves nothing later.
-func (k *Keeper) ownFile(name string, id fileID) fileID {
-	if name != k.cfg.File {
+// ownFile keeps the identity of the configured file only: any other proves nothing later.
+func (k *Keeper) ownFile(id fileID) fileID {
+	if own, err := identify(k.cfg.File); err != nil || own != id {
 		return fileID{}
 	}
 	return id
@@ -147,11 +151,12 @@ func (k *Keeper) compare(old, list *List) error {
 }
 
 // prove notes that the list held was found to be the newest.
-func (k *Keeper) prove(l *List, name string, id fileID, at time.Time) error {
-	k.mu.Lock()
-	if k.held.list == l && name == k.cfg.File {
-		k.held.proven, k.held.file, k.proofErr = at, id, nil
+func (k *Keeper) prove(l *List, id fileID, at time.Time) error {
+	if k.ownFile(id) == (fileID{}) {
+		return nil
 	}
+	k.mu.Lock()
+	k.held.proven, k.held.file, k.proofErr = at, id, nil
 	k.mu.Unlock()
 	return k.writeRecord(l, at)
 }
@@ -192,7 +197,7 @@ func identityOf(f *os.File) (fileID, error) {
 	if err != nil {
 		return fileID{}, err
 	}
-	id := fileID{size: st.Size(), modTime: st.ModTime()}
+	id := fileID{size: st.Size(), modTime: st.ModTime().UnixNano()}
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
 		id.inode = sys.Ino
 	}
@@ -224,13 +229,23 @@ func readFile(name string) ([]byte, fileID, error) {
 	return b.Bytes(), id, nil
 }
 
-// keep writes the copy, then the record of it. Between the two the record does not fit the copy, and a restart has no
-// list until the source is read.
+// keep writes the copy, then the record that names it, and then forgets the copies before.
 func (k *Keeper) keep(b []byte, l *List, at time.Time) error {
-	if err := k.writeState(listFile, b); err != nil {
+	name := listFile(hex.EncodeToString(l.SHA256[:]))
+	if err := k.writeState(name, b); err != nil {
 		return err
 	}
-	return k.writeRecord(l, at)
+	if err := k.writeRecord(l, at); err != nil {
+		return err
+	}
+	dir := filepath.Join(k.cfg.StateDir, stateFolder)
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != name && e.Name() != recordFile {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 func (k *Keeper) writeRecord(l *List, at time.Time) error {

@@ -1,0 +1,132 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+)
+
+// Client asks a daemon over its socket.
+type Client struct {
+	Socket string // path of the unix socket
+}
+
+const maxAnswer = 256 << 20 // octets: the list of a million BALs fits
+
+// ErrNoDaemon says that nobody answers on the socket.
+var ErrNoDaemon = errors.New("no daemon answers")
+
+// BALs lists every BAL.
+func (c *Client) BALs(ctx context.Context) ([]BAL, error) {
+	return call[[]BAL](ctx, c, "GET", "/v1/bals", nil)
+}
+
+// BAL shows one BAL with members and mailboxes.
+func (c *Client) BAL(ctx context.Context, address string) (BAL, error) {
+	return call[BAL](ctx, c, "GET", "/v1/bals/"+url.PathEscape(address), nil)
+}
+
+// AddBAL creates a BAL.
+func (c *Client) AddBAL(ctx context.Context, b NewBAL) (Made, error) {
+	return call[Made](ctx, c, "POST", "/v1/bals", b)
+}
+
+// AddMember adds a member to a BAL.
+func (c *Client) AddMember(ctx context.Context, address string, m NewMember) (Made, error) {
+	return call[Made](ctx, c, "POST", "/v1/bals/"+url.PathEscape(address)+"/members", m)
+}
+
+// EndMember ends a membership.
+func (c *Client) EndMember(ctx context.Context, address, id string) (Made, error) {
+	return call[Made](ctx, c, "DELETE", "/v1/bals/"+url.PathEscape(address)+"/members/"+url.PathEscape(id), nil)
+}
+
+// TraceByID is the life of one message.
+func (c *Client) TraceByID(ctx context.Context, id string) (Trace, error) {
+	return call[Trace](ctx, c, "GET", "/v1/trace?id="+url.QueryEscape(id), nil)
+}
+
+// TraceByMessageID is the life of every message with that Message-ID.
+func (c *Client) TraceByMessageID(ctx context.Context, id string) (Trace, error) {
+	return call[Trace](ctx, c, "GET", "/v1/trace?message_id="+url.QueryEscape(id), nil)
+}
+
+// DirectoryStatus is the mirror's state, as the directory describes it.
+func (c *Client) DirectoryStatus(ctx context.Context) (json.RawMessage, error) {
+	return call[json.RawMessage](ctx, c, "GET", "/v1/directory", nil)
+}
+
+// Health is how the daemon does.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	return call[Health](ctx, c, "GET", "/v1/health", nil)
+}
+
+// Fsck looks at the whole store while it serves.
+func (c *Client) Fsck(ctx context.Context) (Check, error) {
+	return call[Check](ctx, c, "POST", "/v1/fsck", nil)
+}
+
+// Reload reads certificates, revocation lists and the white list again.
+func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
+	return call[Reloaded](ctx, c, "POST", "/v1/reload", nil)
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {
+	var out T
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return out, err
+		}
+		in = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://mssd"+path, in)
+	if err != nil {
+		return out, err
+	}
+	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", c.Socket)
+	}}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Do(req)
+	if err != nil {
+		return out, c.explain(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return out, fmt.Errorf("%s: the answer broke off: %w", c.Socket, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		p := &Problem{Status: resp.StatusCode}
+		if json.Unmarshal(answer, p) != nil || p.Text == "" {
+			p.Text = "the daemon answered " + resp.Status
+		}
+		return out, p
+	}
+	if err := json.Unmarshal(answer, &out); err != nil {
+		return out, fmt.Errorf("%s: the answer cannot be read: %w", c.Socket, err)
+	}
+	return out, nil
+}
+
+// explain says why the socket could not be reached and what to do.
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%s: %w; is it running? (systemctl status mssd; --socket names another one)", c.Socket, ErrNoDaemon)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%s: you may not open this socket; run as root or as the daemon's user", c.Socket)
+	}
+	return fmt.Errorf("%s: %w", c.Socket, err)
+}

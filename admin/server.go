@@ -1,0 +1,286 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"mssd/auth"
+	"mssd/directory"
+	"mssd/directory/whitelist"
+	"mssd/store"
+	"mssd/tlsconf"
+	"mssd/trace"
+)
+
+// ErrServerClosed is what Serve returns after Shutdown.
+var ErrServerClosed = http.ErrServerClosed
+
+const (
+	maxRequest  = 64 << 10 // octets of a request body
+	readTimeout = 10 * time.Second
+)
+
+// Fronts is what the door asks of the daemon around it.
+type Fronts interface {
+	// Addresses names each front and where it listens.
+	Addresses() map[string]string
+	// Reload reads certificates, revocation lists, anchors and the white list again. What could not be read is
+	// returned and stays as it was.
+	Reload(context.Context) []error
+	// Degraded says what is not as it should be, one sentence each.
+	Degraded() []string
+}
+
+// Server answers the command line. Store, Fronts and Log must be set.
+type Server struct {
+	Store     *store.Store
+	Directory *directory.Directory // nil: no directory is mirrored
+	List      *whitelist.Keeper    // nil: no white list
+	Judge     *tlsconf.Judge       // nil: peers are not judged
+	Fronts    Fronts
+	Argon     auth.Params // for new passwords
+	AllowUIDs []uint32    // users besides root and our own
+	Version   string
+	Log       *slog.Logger
+	Now       func() time.Time // nil: time.Now
+
+	once  sync.Once
+	http  *http.Server
+	since time.Time
+}
+
+type uidKey struct{}
+
+// Listen makes the socket. One left behind by a dead daemon is replaced; one that answers is not.
+func Listen(path string, shared bool) (net.Listener, error) {
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return nil, fmt.Errorf("%s: another daemon answers on this socket", path)
+	}
+	if st, err := os.Lstat(path); err == nil {
+		if st.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("%s: is there and is no socket; move it away", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	mode := os.FileMode(0o600)
+	if shared {
+		mode = 0o666 // the kernel says who it is; the folder above says who may come near
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (s *Server) setup() {
+	s.once.Do(func() {
+		if s.Now == nil {
+			s.Now = time.Now
+		}
+		s.since = s.Now()
+		s.http = &http.Server{
+			Handler:           s.guard(s.routes()),
+			ReadHeaderTimeout: readTimeout,
+			ReadTimeout:       readTimeout,
+			IdleTimeout:       readTimeout,
+			MaxHeaderBytes:    16 << 10,
+			ErrorLog:          slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+			ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+				uid, err := peerUID(c)
+				if err != nil {
+					s.Log.Warn("admin: peer unknown", "err", err)
+					return ctx
+				}
+				return context.WithValue(ctx, uidKey{}, uid)
+			},
+		}
+	})
+}
+
+// Serve answers on l until Shutdown.
+func (s *Server) Serve(l net.Listener) error {
+	s.setup()
+	return s.http.Serve(l)
+}
+
+// Shutdown lets running requests finish until ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.setup()
+	if err := s.http.Shutdown(ctx); err != nil {
+		s.http.Close()
+		return err
+	}
+	return nil
+}
+
+// peerUID asks the kernel which user is at the other end of a unix socket.
+func peerUID(c net.Conn) (uint32, error) {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return 0, errors.New("not a unix socket")
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var sockErr error
+	if err := raw.Control(func(fd uintptr) {
+		cred, sockErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); err != nil {
+		return 0, err
+	}
+	if sockErr != nil {
+		return 0, sockErr
+	}
+	return cred.Uid, nil
+}
+
+func (s *Server) allowed(uid uint32) bool {
+	return uid == 0 || int(uid) == os.Getuid() || slices.Contains(s.AllowUIDs, uid)
+}
+
+// guard lets only the users through that may come in.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		uid, ok := r.Context().Value(uidKey{}).(uint32)
+		if !ok || !s.allowed(uid) {
+			s.Log.Warn("admin: user refused", "cmd", r.Method)
+			s.Store.Record(trace.Event{Kind: trace.Admin, Person: person(uid), Attrs: []trace.Attr{
+				{Key: trace.KeyReason, Value: "not allowed"}, {Key: trace.KeyAct, Value: "refused"}}})
+			writeProblem(w, &Problem{http.StatusForbidden, fmt.Sprintf("user id %d may not use this socket", uid),
+				"run as root or as the daemon's user, or add the id to admin.allow_uids"})
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// person names an operator in the trace.
+func person(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return "unix:" + u.Username
+	}
+	return "unix:" + id
+}
+
+func who(r *http.Request) string {
+	uid, _ := r.Context().Value(uidKey{}).(uint32)
+	return person(uid)
+}
+
+// event is the trace of one act of an operator.
+func event(r *http.Request, kind trace.Kind, act string, attrs ...trace.Attr) trace.Event {
+	return trace.Event{Kind: kind, Person: who(r), Attrs: append([]trace.Attr{{Key: trace.KeyAct, Value: act}}, attrs...)}
+}
+
+// A handler answers with a document or an error; one place writes both.
+type handler func(*http.Request) (any, error)
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]handler{
+		"GET /v1/bals":                           s.balList,
+		"POST /v1/bals":                          s.balAdd,
+		"GET /v1/bals/{address}":                 s.balShow,
+		"POST /v1/bals/{address}/members":        s.memberAdd,
+		"DELETE /v1/bals/{address}/members/{id}": s.memberEnd,
+		"GET /v1/trace":                          s.trace,
+		"GET /v1/directory":                      s.directoryStatus,
+		"GET /v1/health":                         s.health,
+		"POST /v1/fsck":                          s.fsck,
+		"POST /v1/reload":                        s.reload,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			doc, err := h(r)
+			if err != nil {
+				p := problem(err)
+				if p.Status >= 500 {
+					s.Log.Error("admin request failed", "cmd", pattern, "err", err)
+				}
+				writeProblem(w, p)
+				return
+			}
+			writeJSON(w, http.StatusOK, doc)
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, &Problem{http.StatusNotFound, "no such request: " + r.Method + " " + r.URL.Path,
+			"the command and the daemon may be of different versions (mssd version, mssd health)"})
+	})
+	return mux
+}
+
+func writeJSON(w http.ResponseWriter, status int, doc any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	_ = enc.Encode(doc) // the command has gone away: nobody to tell
+}
+
+func writeProblem(w http.ResponseWriter, p *Problem) { writeJSON(w, p.Status, p) }
+
+// problem is the one place where an error becomes an answer.
+func problem(err error) *Problem {
+	var p *Problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, store.ErrNoBAL):
+		return &Problem{http.StatusNotFound, "this store has no such BAL", "mssd bal list shows those it has"}
+	case errors.Is(err, store.ErrBALExists):
+		return &Problem{http.StatusConflict, "a BAL of this address is there already", "mssd bal show prints it"}
+	case errors.Is(err, store.ErrNoMember):
+		return &Problem{http.StatusNotFound, "this BAL has no such member", "mssd bal show prints its members"}
+	case errors.Is(err, store.ErrNoSpace):
+		return &Problem{http.StatusInsufficientStorage, "no space left on the disk of the store", "make room; nothing was changed"}
+	case errors.Is(err, store.ErrInvalid), errors.Is(err, store.ErrLimit), errors.Is(err, store.ErrName), errors.Is(err, store.ErrBALFixed):
+		return &Problem{http.StatusBadRequest, err.Error(), ""}
+	case errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrClosed):
+		return &Problem{http.StatusServiceUnavailable, "the store is closing or has failed", "see the daemon's log"}
+	}
+	return &Problem{http.StatusInternalServerError, err.Error(), "the daemon's log says more"}
+}
+
+// decode reads one JSON document, strictly.
+func decode(r *http.Request, doc any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(doc); err != nil {
+		return &Problem{http.StatusBadRequest, "the request cannot be read: " + err.Error(),
+			"the command and the daemon may be of different versions"}
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return &Problem{http.StatusBadRequest, "the request holds more than one document", ""}
+	}
+	return nil
+}
+
+func badRequest(format string, args ...any) error {
+	return &Problem{Status: http.StatusBadRequest, Text: fmt.Sprintf(format, args...)}
+}

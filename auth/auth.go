@@ -1,0 +1,212 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"runtime"
+	"strings"
+	"time"
+
+	"mssd/store"
+)
+
+// What can go wrong. Test with errors.Is.
+var (
+	ErrCredentials = errors.New("auth: wrong user or password")
+	ErrThrottled   = errors.New("auth: too many failed logins")
+	ErrUnavailable = errors.New("auth: not possible for now")
+	ErrPrivacy     = errors.New("auth: not without TLS") // for the fronts: they know whether there is TLS
+	ErrRight       = errors.New("auth: the right is not in force")
+)
+
+// Config says what logins are checked against. Zero values take the default named.
+type Config struct {
+	Store       *store.Store  // needed
+	Argon       Params        // cost of the work done for an unknown user; DefaultParams
+	MaxParallel int           // hashes at a time; GOMAXPROCS
+	Cache       time.Duration // how long a verified password is remembered; 5 min, negative never
+	MaxWait     time.Duration // for a turn to hash; 10 s
+	Log         *slog.Logger  // nil: none
+	Now         func() time.Time
+	// UserFree and AddrFree are the failures that cost nothing, per user and per network address; 5 and 100.
+	UserFree, AddrFree int
+}
+
+// Grant is one BAL that a principal may open.
+type Grant struct {
+	BAL  store.BAL
+	Role store.Role
+}
+
+// Principal is who logged in.
+type Principal struct {
+	Person string  // id of the member
+	Grants []Grant // at least one; the first is the BAL named at login
+	Method string  // "password"
+}
+
+// LogValue gives what may be logged: the person and the addresses of the BALs.
+func (p *Principal) LogValue() slog.Value {
+	if p == nil {
+		return slog.Value{}
+	}
+	bals := make([]string, len(p.Grants))
+	for i, g := range p.Grants {
+		bals[i] = string(g.BAL.Address)
+	}
+	return slog.GroupValue(slog.String("person", p.Person), slog.Any("bal", bals), slog.String("method", p.Method))
+}
+
+// Authenticator checks logins and rights. It is safe for use by many goroutines.
+type Authenticator struct {
+	cfg   Config
+	dummy hash          // worked on for users that do not exist
+	turns chan struct{} // one slot per hash at a time
+	cache cache
+	users throttle
+	addrs throttle
+}
+
+// New makes an Authenticator.
+func New(cfg Config) (*Authenticator, error) {
+	if cfg.Store == nil {
+		return nil, errors.New("auth: no store")
+	}
+	cfg.Argon = cfg.Argon.withDefaults()
+	if err := cfg.Argon.check(); err != nil {
+		return nil, err
+	}
+	if cfg.MaxParallel <= 0 {
+		cfg.MaxParallel = runtime.GOMAXPROCS(0)
+	}
+	if cfg.Cache == 0 {
+		cfg.Cache = 5 * time.Minute
+	}
+	if cfg.MaxWait <= 0 {
+		cfg.MaxWait = 10 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.UserFree <= 0 {
+		cfg.UserFree = 5
+	}
+	if cfg.AddrFree <= 0 {
+		cfg.AddrFree = 100
+	}
+	return &Authenticator{
+		cfg:   cfg,
+		dummy: hash{Params: cfg.Argon, salt: make([]byte, saltLen), tag: make([]byte, tagLen)},
+		turns: make(chan struct{}, cfg.MaxParallel),
+		cache: newCache(cfg.Cache),
+		users: throttle{free: cfg.UserFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
+		addrs: throttle{free: cfg.AddrFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
+	}, nil
+}
+
+// Password checks a user name and a password given from an address of the network.
+func (a *Authenticator) Password(ctx context.Context, user, password string, remote netip.Addr) (*Principal, error) {
+	now := a.cfg.Now()
+	c := a.resolve(user, now)
+	userKey, addrKey := throttleUser(user, c), throttleAddr(remote)
+	if c.ok() && a.cache.has(c.key(), password, c.stamp(), now) {
+		return a.welcome(c), nil // a workstation that is already in is not locked out by the guesses of others
+	}
+	if a.users.blocked(userKey, now) || a.addrs.blocked(addrKey, now) {
+		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", "throttled")
+		return nil, ErrThrottled
+	}
+	match, err := a.verify(ctx, c, password)
+	if err != nil {
+		return nil, err
+	}
+	if !match || !c.ok() {
+		a.users.fail(userKey, now)
+		a.addrs.fail(addrKey, now)
+		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", c.why(match))
+		return nil, ErrCredentials
+	}
+	a.users.success(userKey)
+	a.addrs.ease(addrKey)
+	a.cache.put(c.key(), password, c.stamp(), now)
+	return a.welcome(c), nil
+}
+
+// verify does the work of one hash whatever the user name led to.
+func (a *Authenticator) verify(ctx context.Context, c candidate, password string) (bool, error) {
+	timer := time.NewTimer(a.cfg.MaxWait)
+	defer timer.Stop()
+	select {
+	case a.turns <- struct{}{}:
+		defer func() { <-a.turns }()
+	case <-ctx.Done():
+		return false, errors.Join(ErrUnavailable, ctx.Err())
+	case <-timer.C:
+		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "err", "too many logins at a time")
+		return false, ErrUnavailable
+	}
+	h := a.dummy
+	usable := c.member.PasswordHash != "" && len(password) <= maxPassword && password != ""
+	if usable {
+		stored, err := parsePHC(c.member.PasswordHash)
+		if err != nil {
+			a.cfg.Log.Error("stored password hash is not usable", "bal", c.logBAL(), "err", err)
+			usable = false
+		} else {
+			h = stored
+		}
+	}
+	if len(password) > maxPassword {
+		password = password[:maxPassword]
+	}
+	return h.matches(password) && usable, nil
+}
+
+func (a *Authenticator) welcome(c candidate) *Principal {
+	return &Principal{Person: c.member.ID, Method: "password", Grants: []Grant{{BAL: c.bal, Role: c.member.Role}}}
+}
+
+// Check says whether a grant of a principal is still in force: the BAL open, the membership on, the role not lowered.
+// It is asked before each operation and answered from memory.
+func (a *Authenticator) Check(p *Principal, g Grant) error {
+	bal, err := a.cfg.Store.BALByID(g.BAL.ID)
+	if err != nil || p == nil {
+		return ErrRight
+	}
+	if bal.State != store.Active {
+		return ErrRight
+	}
+	now := a.cfg.Now()
+	for _, m := range a.cfg.Store.Members(bal.ID) {
+		// Roles count down: Owner may all that Writer may, Writer all that Reader may.
+		if m.ID == p.Person && m.Active(now) && m.Role != 0 && m.Role <= g.Role {
+			return nil
+		}
+	}
+	return ErrRight
+}
+
+// throttleUser is the key of a user: the member found, else the name as given, cut to a bound.
+func throttleUser(user string, c candidate) string {
+	if c.found {
+		return c.key()
+	}
+	user = strings.ToLower(user)
+	return "?" + user[:min(len(user), 320)]
+}
+
+// throttleAddr is the key of a network address; of IPv6 the network counts, since a site has 2^64 addresses to try.
+func throttleAddr(remote netip.Addr) string {
+	remote = remote.Unmap().WithZone("")
+	if remote.Is6() {
+		if p, err := remote.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return remote.String()
+}

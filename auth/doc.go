@@ -1,0 +1,28 @@
+// Package auth says who logs in, and what each may open.
+//
+// A front gives a user name and a password to Password and gets a Principal: the person, and the BALs this person may
+// open, each with a role. The front asks Check before each operation that needs a right, so that a right withdrawn ends
+// at once. Both are answered from the store's memory.
+//
+// The user name is the address of a BAL where one member of that BAL has a password in force. Where several have, it is
+// "member%address": member is the part of the member's id behind its first ":" ("99900000052%pharmacie@…" for
+// "rpps:99900000052"), or the whole id. Everything before the last "%" that stands before the "@" of a BAL of ours is
+// taken as member; an address of a BAL that itself contains "%" is tried as it is first. Names are compared without
+// regard to case.
+//
+// Invariants:
+//  1. A wrong password, an unknown user, a BAL that is closed, suspended or not yet open and a membership not in force
+//     give the same error, ErrCredentials, after the same amount of work.
+//  2. No password is stored, logged, or kept in memory beyond the call: the cache holds an HMAC under a key of this process.
+//  3. A cached login is worth nothing once the password's hash, the membership or the BAL changed.
+//  4. The memory and processors that hashing takes are bounded (MaxParallel × the cost of a hash, itself bounded), and so
+//     is what throttle and cache remember.
+//
+// It does not speak SASL and knows no tokens or certificates yet.
+//
+// Security: user name and password are an attacker's input, bounded before any work. The throttle grows with failures per
+// user and per address of the network; a success from a workstation does not wait for the mistakes of its neighbours
+// until these are many.
+//
+// Standards: RFC 9106 (argon2id), the PHC string format.
+package auth

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mssd/admin"
+)
+
+func newBAL() *cobra.Command {
+	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALList(), newBALShow())
+}
+
+func newBALAdd() *cobra.Command {
+	var ask asking
+	var req admin.NewBAL
+	var m memberFlags
+	c := &cobra.Command{
+		Use:   "add ADDRESS --kind ORG [--structure FINESS]",
+		Short: "Create a BAL, and its first member unless --no-member",
+		Long: "Create a BAL. Its first member gets a password of the daemon's making, which is printed once and kept nowhere in clear;\n" +
+			"with --password-stdin the password is the first line of standard input.",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			req.Address = args[0]
+			if !m.none {
+				nm, err := m.request(cmd.InOrStdin(), m.id)
+				if err != nil {
+					return err
+				}
+				req.Member = &nm
+			}
+			made, err := ask.client().AddBAL(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			return ask.print(cmd.OutOrStdout(), made, func(w io.Writer) {
+				fmt.Fprintf(w, "%s %s created, %s, %s\n", made.BAL.Kind, made.BAL.Address, made.BAL.State, made.BAL.Listing)
+				printMade(w, made)
+			})
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&req.Kind, "kind", "", "PER, ORG, APP or CAB (never changes)")
+	f.StringVar(&req.Listing, "listing", "", "published or unlisted (default published; unlisted for APP)")
+	f.StringVar(&req.State, "state", "", "declared or active (default active)")
+	f.StringVar(&req.Structure, "structure", "", "identifier of the structure (FINESS, SIRET)")
+	f.Int64Var(&req.QuotaOctets, "quota-octets", 0, "most octets it may hold (0: no limit)")
+	f.Int64Var(&req.QuotaMessages, "quota-messages", 0, "most messages it may hold (0: no limit)")
+	f.StringVar(&m.id, "member", "local:owner", "id of the first member: rpps:…, adeli:… or local:…")
+	f.BoolVar(&m.none, "no-member", false, "create no member")
+	m.passwordFlags(c)
+	_ = c.MarkFlagRequired("kind")
+	return ask.flags(c)
+}
+
+func newBALList() *cobra.Command {
+	var ask asking
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List every BAL",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			list, err := ask.client().BALs(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return ask.print(cmd.OutOrStdout(), list, func(w io.Writer) {
+				row(w, "ADDRESS", "KIND", "STATE", "LISTING", "STRUCTURE", "MESSAGES", "SIZE")
+				for _, b := range list {
+					row(w, b.Address, b.Kind, b.State, b.Listing, dash(b.Structure), b.Messages, octets(b.Octets))
+				}
+			})
+		},
+	}
+	return ask.flags(c)
+}
+
+func newBALShow() *cobra.Command {
+	var ask asking
+	c := &cobra.Command{
+		Use:   "show ADDRESS",
+		Short: "Show one BAL, its members and mailboxes",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := ask.client().BAL(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return ask.print(cmd.OutOrStdout(), b, func(w io.Writer) { showBAL(w, b) })
+		},
+	}
+	return ask.flags(c)
+}
+
+func showBAL(w io.Writer, b admin.BAL) {
+	row(w, "address", b.Address)
+	row(w, "kind", b.Kind)
+	row(w, "state", b.State)
+	row(w, "listing", b.Listing)
+	row(w, "structure", dash(b.Structure))
+	row(w, "created", b.Created.UTC().Format(time.RFC3339))
+	row(w, "holds", fmt.Sprintf("%d messages, %s", b.Messages, octets(b.Octets)))
+	row(w, "quota", quota(b))
+	fmt.Fprintln(w, "\nMEMBER\tROLE\tSTATE\tFROM\tUNTIL\tPASSWORD")
+	for _, m := range b.Members {
+		row(w, m.ID, m.Role, m.State, day(m.From), day(m.Until), yesNo(m.HasPassword))
+	}
+	fmt.Fprintln(w, "\nMAILBOX\tMESSAGES\tUNSEEN\tSIZE")
+	for _, m := range b.Mailboxes {
+		row(w, m.Name, m.Messages, m.Unseen, octets(m.Octets))
+	}
+}
+
+func quota(b admin.BAL) string {
+	if b.QuotaOctets == 0 && b.QuotaMessages == 0 {
+		return "none"
+	}
+	s := "no limit of size"
+	if b.QuotaOctets > 0 {
+		s = octets(b.QuotaOctets)
+	}
+	if b.QuotaMessages > 0 {
+		s += fmt.Sprintf(", %d messages", b.QuotaMessages)
+	}
+	return s
+}
+
+func day(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

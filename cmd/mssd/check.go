@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mssd/directory/whitelist"
+	"mssd/tlsconf"
+)
+
+func newCheck() *cobra.Command {
+	var file string
+	var all bool
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Check the configuration and the files it names",
+		Long: "Check every key of the configuration and every certificate, key and list that it names and that is there. Files that are\n" +
+			"not there yet are listed; with --files they are faults. Nothing is opened for writing. Exit status 78 on a fault.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			faults, absent := checkFiles(cfg)
+			if all {
+				faults, absent = append(faults, absent...), nil
+			}
+			if len(faults) > 0 {
+				return &configError{file, faults}
+			}
+			out := cmd.OutOrStdout()
+			fmt.Fprintf(out, "%s: accepted\n", file)
+			if len(absent) > 0 {
+				fmt.Fprintf(out, "%d files that it names are not there yet (check --files makes each a fault):\n", len(absent))
+				for _, f := range absent {
+					fmt.Fprintln(out, "  "+f.String())
+				}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file")
+	c.Flags().BoolVar(&all, "files", false, "a file that is not there is a fault")
+	return c
+}
+
+// checkFiles looks at every file that the configuration names: faults are files that are wrong, absent those that are
+// not there.
+func checkFiles(c *Config) (faults, absent []fault) {
+	look := func(key string, names []string, missing string, load func() error) {
+		for _, n := range names {
+			if _, err := os.Stat(n); errors.Is(err, fs.ErrNotExist) {
+				absent = append(absent, fault{Key: key, Text: n + " is not there; " + missing})
+				return
+			}
+		}
+		if err := load(); err != nil {
+			faults = append(faults, fault{Key: key, Text: err.Error()})
+		}
+	}
+	for _, f := range []tlsconf.FrontConfig{
+		{Name: "smtp", CertFile: c.SMTP.Cert, KeyFile: c.SMTP.Key, RequestClientCert: true},
+		{Name: "imap", CertFile: c.IMAP.Cert, KeyFile: c.IMAP.Key},
+	} {
+		look(f.Name+".cert", []string{f.CertFile, f.KeyFile}, "serve does not start without it", func() error {
+			_, err := tlsconf.NewFront(f)
+			return err
+		})
+	}
+	look("trust.anchors", c.Trust.Anchors, "peers are answered 451 until it is", func() error {
+		_, err := tlsconf.LoadAnchors(c.Trust.Anchors)
+		return err
+	})
+	look("trust.crls", c.Trust.CRLs, "peers are answered 451 until it is", func() error { return checkCRLs(c) })
+	listAnchors := c.WhiteList.Anchors
+	if len(listAnchors) == 0 {
+		listAnchors = c.Trust.Anchors
+	}
+	look("whitelist.file", append([]string{c.WhiteList.File}, listAnchors...), "a first start needs it, or --no-list-yet", func() error {
+		return checkList(c, listAnchors)
+	})
+	if l := c.Directory.LDAP; l != nil && l.PasswordFile != "" {
+		look("directory.ldap.password_file", []string{l.PasswordFile}, "the directory cannot be read without it", func() error {
+			_, err := readSecret(l.PasswordFile)
+			return err
+		})
+	}
+	if x := c.Directory.Extraction; x != nil {
+		look("directory.extraction.file", []string{x.File}, "this feed says nothing until it is", func() error { return readable(x.File) })
+	}
+	for key, dir := range map[string]string{"data_dir": c.DataDir, "admin.socket": filepath.Dir(c.Admin.Socket)} {
+		look(key, []string{dir}, "make it, owned by the daemon's user", func() error { return isFolder(dir) })
+	}
+	return faults, absent
+}
+
+func checkCRLs(c *Config) error {
+	if len(c.Trust.CRLs) == 0 {
+		return nil
+	}
+	for _, a := range c.Trust.Anchors {
+		if _, err := os.Stat(a); err != nil {
+			return nil // said under trust.anchors
+		}
+	}
+	j, err := tlsconf.NewJudge(tlsconf.JudgeConfig{AnchorFiles: c.Trust.Anchors, CRLFiles: c.Trust.CRLs, CRLGrace: time.Duration(c.Trust.CRLGrace)})
+	if err != nil {
+		return err
+	}
+	return j.Usable()
+}
+
+func checkList(c *Config, anchors []string) error {
+	a, err := tlsconf.LoadAnchors(anchors)
+	if err != nil {
+		return err
+	}
+	b, err := readLimited(c.WhiteList.File, maxListOctets)
+	if err != nil {
+		return err
+	}
+	if _, err := whitelist.Load(b, whitelist.Options{Anchors: a, SignerNames: c.WhiteList.SignerNames}); err != nil {
+		return fmt.Errorf("%s: %w", c.WhiteList.File, err)
+	}
+	return nil
+}
+
+func readable(file string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func isFolder(dir string) error {
+	st, err := os.Stat(dir)
+	if err == nil && !st.IsDir() {
+		err = fmt.Errorf("%s is not a folder", dir)
+	}
+	return err
+}

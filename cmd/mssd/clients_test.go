@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"mssd/directory/slapdtest"
+)
+
+// officine is a BAL ORG that stands in the sample of the Annuaire.
+const officine = "pharmacie.du.moulin@test-officines.mssante.fr"
+
+// imapClient is go-imap's client, logged in over implicit TLS.
+func (h *house) imapClient(user, password string) *imapclient.Client {
+	h.t.Helper()
+	c, err := imapclient.DialTLS(h.imaps, &imapclient.Options{TLSConfig: &tls.Config{RootCAs: h.roots, ServerName: "localhost"}})
+	must(h.t, err)
+	must(h.t, c.Login(user, password).Wait())
+	return c
+}
+
+// program runs a program of the system and wants success.
+func program(t *testing.T, env []string, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// TestRealClients drives the daemon with programs that we did not write, its directory being a real slapd: swaks
+// sends, curl, mbsync and mutt read.
+func TestRealClients(t *testing.T) {
+	swaks, curl, mbsync, mutt := need(t, "swaks"), need(t, "curl"), need(t, "mbsync"), need(t, "mutt")
+	ldap := slapdtest.Start(t)
+	h := newHouse(t, fmt.Sprintf("[directory.ldap]\nurl = %q\nevery = \"1h\"\n", ldap.URL))
+	h.start("--create")
+	user, password := h.addBAL(officine, "ORG", "--structure", "990000119")
+	secret := filepath.Join(h.dir, "secret")
+	must(t, os.WriteFile(secret, []byte(password), 0o600))
+
+	send := func(n int) {
+		t.Helper()
+		file := filepath.Join(h.dir, fmt.Sprintf("letter%d.eml", n))
+		must(t, os.WriteFile(file, letter(n, 3000, officine), 0o600))
+		_, port, _ := strings.Cut(h.smtp, ":")
+		out := program(t, nil, swaks, "--server", "127.0.0.1", "--port", port, "--tls",
+			"--tls-cert", h.path("peer.pem"), "--tls-key", h.path("peer.key"), "--helo", "smtp.patients.test",
+			"--from", "274990000000145@"+patientDomain, "--to", officine, "--data", "@"+file)
+		if !strings.Contains(out, "250 2.0.0 ") {
+			t.Fatalf("swaks saw no 250 2.0.0 <trace id>:\n%s", out)
+		}
+	}
+	for n := range 3 {
+		send(n)
+	}
+
+	t.Run("curl", func(t *testing.T) {
+		cfg := filepath.Join(h.dir, "curlrc")
+		must(t, os.WriteFile(cfg, fmt.Appendf(nil, "user = %q\ncacert = %q\n", user+":"+password, h.path("anchors.pem")), 0o600))
+		_, port, _ := strings.Cut(h.imaps, ":")
+		got := program(t, nil, curl, "-sS", "-K", cfg, "imaps://localhost:"+port+"/INBOX;UID=2")
+		body, err := afterPrefix([]byte(got))
+		must(t, err)
+		if want := letter(1, 3000, officine); !bytes.Equal(body, want) {
+			t.Errorf("curl read %d octets that are not the %d sent", len(body), len(want))
+		}
+		_, plain, _ := strings.Cut(h.imap, ":")
+		out := program(t, nil, curl, "-sS", "-K", cfg, "--ssl-reqd", "imap://localhost:"+plain+"/INBOX", "-X", `SEARCH SUBJECT "ordonnance 2"`)
+		if strings.TrimSpace(out) != "* SEARCH 3" {
+			t.Errorf("SEARCH over STARTTLS: %q", out)
+		}
+	})
+
+	t.Run("mbsync", func(t *testing.T) { testMbsync(t, h, mbsync, user, secret, send) })
+
+	t.Run("mutt", func(t *testing.T) {
+		_, port, _ := strings.Cut(h.imaps, ":")
+		rc := filepath.Join(h.dir, "muttrc")
+		must(t, os.WriteFile(rc, fmt.Appendf(nil, `set imap_user=%q
+set imap_pass=%q
+set ssl_ca_certificates_file=%q
+set ssl_usesystemcerts=no
+set ssl_verify_host=yes
+set certificate_file=""
+set mbox_type=Maildir
+set delete=yes
+set quit=yes
+set imap_keepalive=900
+set sleep_time=0
+set copy=no
+set wait_key=no
+set confirmappend=no
+set confirmcreate=no
+push "<tag-pattern>~A<enter><tag-prefix><copy-message>%s<enter><quit>"
+`, user, password, h.path("anchors.pem"), filepath.Join(h.dir, "mutt-out")), 0o600))
+		program(t, []string{"TERM=vt100", "HOME=" + h.dir}, need(t, "script"), "-qec",
+			fmt.Sprintf("%s -n -F %s -f imaps://localhost:%s/INBOX", mutt, rc, port), "/dev/null")
+		files, _ := filepath.Glob(filepath.Join(h.dir, "mutt-out", "*", "*"))
+		if len(files) < 3 {
+			t.Errorf("mutt saved %d messages, want 3 at least", len(files))
+		}
+	})
+	must(t, h.stop())
+	if log := h.log.String(); strings.Contains(log, "274990000000145") || strings.Contains(log, "Ordonnance") || strings.Contains(log, password) {
+		t.Error("the daemon's log holds a patient's number, a subject or a password")
+	}
+}
+
+// testMbsync synchronises both ways, twice: what is new here goes there and back, and the second run changes nothing.
+func testMbsync(t *testing.T, h *house, mbsync, user, secret string, send func(int)) {
+	dir := filepath.Join(h.dir, "maildir")
+	must(t, os.MkdirAll(dir, 0o700))
+	_, port, _ := strings.Cut(h.imaps, ":")
+	rc := filepath.Join(h.dir, "mbsyncrc")
+	must(t, os.WriteFile(rc, fmt.Appendf(nil, `IMAPStore far
+Host localhost
+Port %s
+User %s
+PassCmd "cat %s"
+SSLType IMAPS
+CertificateFile %s
+
+MaildirStore near
+Path %s/
+Inbox %s/INBOX
+SubFolders Verbatim
+
+Channel all
+Far :far:
+Near :near:
+Patterns *
+Create Both
+Expunge Both
+SyncState *
+`, port, user, secret, h.path("anchors.pem"), dir, dir), 0o600))
+	sync := func() { t.Helper(); program(t, []string{"HOME=" + h.dir}, mbsync, "-c", rc, "-a") }
+	count := func() int {
+		files, _ := filepath.Glob(filepath.Join(dir, "INBOX", "[cn]*", "*"))
+		return len(files)
+	}
+	sync()
+	if n := count(); n != 3 {
+		t.Fatalf("first run: %d messages in the Maildir, want 3", n)
+	}
+	// A change on each side: a reader marks one as seen here, a new letter comes there, one is written here.
+	files, err := filepath.Glob(filepath.Join(dir, "INBOX", "new", "*"))
+	must(t, err)
+	if len(files) == 0 {
+		t.Fatal("no message in new/")
+	}
+	base, _, _ := strings.Cut(filepath.Base(files[0]), ":")
+	must(t, os.Rename(files[0], filepath.Join(dir, "INBOX", "cur", base+":2,S")))
+	must(t, os.WriteFile(filepath.Join(dir, "Sent", "cur", "1.own:2,S"), letter(99, 800, officine), 0o600))
+	send(3)
+	sync()
+	if n := count(); n != 4 {
+		t.Errorf("second run: %d messages in the Maildir, want 4", n)
+	}
+	c := h.imapClient(user, strings.TrimSpace(readFile(t, secret)))
+	defer c.Close()
+	inbox, err := c.Status("INBOX", statusAll).Wait()
+	must(t, err)
+	if *inbox.NumMessages != 4 || *inbox.NumUnseen != 3 {
+		t.Errorf("INBOX has %d messages, %d unseen; want 4 and 3", *inbox.NumMessages, *inbox.NumUnseen)
+	}
+	sent, err := c.Status("Sent", statusAll).Wait()
+	must(t, err)
+	if *sent.NumMessages != 1 || *sent.NumUnseen != 0 {
+		t.Errorf("Sent has %d messages, %d unseen; want 1 and 0", *sent.NumMessages, *sent.NumUnseen)
+	}
+	sync() // nothing new on either side
+	if again, err := c.Status("INBOX", statusAll).Wait(); err != nil || again.UIDNext != inbox.UIDNext || count() != 4 {
+		t.Errorf("a run without changes changed something: UIDNEXT %d, then %d (%v)", inbox.UIDNext, again.UIDNext, err)
+	}
+}
+
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	must(t, err)
+	return string(b)
+}
+
+var statusAll = &imap.StatusOptions{NumMessages: true, NumUnseen: true, UIDNext: true}

@@ -1,0 +1,280 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// Config is the whole configuration, one TOML file. Every key is Optional where it says so; the value in force
+// when it is left out stands in defaultConfig. Names of files are taken relative to the folder of the
+// configuration file. Secrets stand in files named here, never in this file.
+type Config struct {
+	// Hostname is the name this operator answers by (greeting, EHLO, Received). It should be the name in the
+	// certificates and in the MX records. A full domain name. Required.
+	Hostname string `toml:"hostname"`
+
+	// DataDir is the folder of the store, of the last good white list and of the directory's image. Only the
+	// daemon touches it, only one daemon may. Required.
+	DataDir string `toml:"data_dir"`
+
+	Log       LogConfig       `toml:"log"`
+	SMTP      SMTPConfig      `toml:"smtp"`
+	IMAP      IMAPConfig      `toml:"imap"`
+	Trust     TrustConfig     `toml:"trust"`
+	WhiteList WhiteListConfig `toml:"whitelist"`
+	Directory DirectoryConfig `toml:"directory"`
+	Login     LoginConfig     `toml:"login"`
+	Admin     AdminConfig     `toml:"admin"`
+	Metrics   MetricsConfig   `toml:"metrics"`
+	Shutdown  ShutdownConfig  `toml:"shutdown"`
+
+	file string // where it was read, "" when built in memory
+}
+
+// LogConfig says how the daemon speaks on standard error.
+type LogConfig struct {
+	// Level is the least level written: "debug" (a line per command), "info" (a line per transaction), "warn"
+	// or "error". Optional.
+	Level string `toml:"level"`
+	// Format is "text" (key=value) or "json". Optional.
+	Format string `toml:"format"`
+}
+
+// SMTPConfig is the operator front: mail in from the other operators and the patient platform, mutual TLS.
+type SMTPConfig struct {
+	// Listen holds the addresses of the front, host:port. Required; the trust space uses port 25.
+	Listen []string `toml:"listen"`
+	// Cert and Key are the PEM files of our server certificate, chain included, and of its key. Required.
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+	// MaxMessageOctets is the largest message taken, as sent (base64 included), octets; announced as SIZE.
+	// Optional.
+	MaxMessageOctets int64 `toml:"max_message_octets"`
+	// MaxRecipients is the most recipients of one transaction; RFC 5321, Section 4.5.3.1.8 wants 100 at least.
+	// Optional.
+	MaxRecipients int `toml:"max_recipients"`
+	// MaxConnections is the most connections at a time, in all and for one peer address. Optional.
+	MaxConnections           int `toml:"max_connections"`
+	MaxConnectionsPerAddress int `toml:"max_connections_per_address"`
+	// Postmaster is the BAL that receives what is sent to postmaster at any of our domains. Optional: the first
+	// active ORG BAL of that domain.
+	Postmaster string `toml:"postmaster"`
+	// IdleTimeout is how long a peer may stay silent; RFC 5321, Section 4.5.3.2.7 wants 5 minutes. Optional.
+	IdleTimeout Duration `toml:"idle_timeout"`
+}
+
+// IMAPConfig is the front of pharmacy and practice software.
+type IMAPConfig struct {
+	// Listen holds the addresses with STARTTLS, host:port; ListenTLS those that speak TLS from the first octet.
+	// At least one of the two lists must hold an address.
+	Listen    []string `toml:"listen"`
+	ListenTLS []string `toml:"listen_tls"`
+	// Cert and Key are the PEM files of the front's certificate, chain included, and of its key. The software
+	// in the field needs an RSA certificate. Required.
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+	// MaxAppendOctets is the largest message that a client may store, octets. Optional.
+	MaxAppendOctets int64 `toml:"max_append_octets"`
+	// MaxConnections is the most connections at a time, in all and for one client address. Optional.
+	MaxConnections           int `toml:"max_connections"`
+	MaxConnectionsPerAddress int `toml:"max_connections_per_address"`
+	// IdleTimeout is how long a logged-in client may stay silent; RFC 9051, Section 5.4 wants 30 minutes at
+	// least. Optional.
+	IdleTimeout Duration `toml:"idle_timeout"`
+}
+
+// TrustConfig says which authorities are trusted for the certificates of other operators.
+type TrustConfig struct {
+	// Anchors holds the PEM files of the trusted authorities (IGC-Santé), intermediates included. Required;
+	// while one is missing or faulty and no earlier one was read, the operator front answers 451.
+	Anchors []string `toml:"anchors"`
+	// CRLs holds the revocation lists of these authorities, PEM or DER files. Without one nothing is known of
+	// revocation. Optional.
+	CRLs []string `toml:"crls"`
+	// CRLGrace is how long past its nextUpdate a revocation list is still believed; after it peers of that
+	// authority get 451. Optional.
+	CRLGrace Duration `toml:"crl_grace"`
+	// RequireClientAuth refuses peers whose certificate carries serverAuth only. Optional.
+	RequireClientAuth bool `toml:"require_client_auth"`
+}
+
+// WhiteListConfig says where the signed list of domains (liste blanche) is and when it is too old.
+type WhiteListConfig struct {
+	// File is the signed XML list. Required; a first start without it needs --no-list-yet.
+	File string `toml:"file"`
+	// Anchors are the authorities of its signer. Optional: those of [trust].
+	Anchors []string `toml:"anchors"`
+	// SignerNames holds the names of which the signer's certificate must carry one (common name or mail
+	// address). Optional: empty takes any signer of these authorities.
+	SignerNames []string `toml:"signer_names"`
+	// WarnAfter and DeferAfter are ages of the list: past the first health says degraded, past the second the
+	// operator front answers 451. Optional.
+	WarnAfter  Duration `toml:"warn_after"`
+	DeferAfter Duration `toml:"defer_after"`
+	// MaxLossPercent is the share of domains that a new list may lose against the one in force; a list that
+	// loses more is refused and the old one stays. Optional.
+	MaxLossPercent int `toml:"max_loss_percent"`
+}
+
+// DirectoryConfig says how the Annuaire Santé is mirrored and what its answers mean for a recipient.
+type DirectoryConfig struct {
+	// StaleAfter is the age at which an image that no LDAP server can confirm no longer says "unknown".
+	// CannotTellAfter is the age at which no image says anything. Optional.
+	StaleAfter      Duration `toml:"stale_after"`
+	CannotTellAfter Duration `toml:"cannot_tell_after"`
+	// LiveDeadline bounds the live question asked inside RCPT where the image alone would refuse. Optional.
+	LiveDeadline Duration `toml:"live_deadline"`
+	// MaxLossPercent is the share of its addresses that a feed may lose at one reading. Optional.
+	MaxLossPercent int `toml:"max_loss_percent"`
+
+	// LDAP is the directory server, Extraction the public file of 31 columns. Each Optional; with neither,
+	// every answer is "cannot tell".
+	LDAP       *LDAPFeed       `toml:"ldap"`
+	Extraction *ExtractionFeed `toml:"extraction"`
+
+	// Policy overrides cells of the table of docs/trust.md: what is done with a recipient, by listing of the
+	// BAL and answer of the directory. Each value one of "accept", "note", "alert", "refuse" (550), "defer"
+	// (451), "defer450". Optional.
+	Policy PolicyConfig `toml:"policy"`
+}
+
+// LDAPFeed is a server of the Annuaire Santé.
+type LDAPFeed struct {
+	// URL is ldap://host:port or ldaps://host:port. Required.
+	URL string `toml:"url"`
+	// BaseDN is where the search starts. Optional.
+	BaseDN string `toml:"base_dn"`
+	// Filter selects the entries, LDAP syntax. Optional: every entry with a mail address.
+	Filter string `toml:"filter"`
+	// BindDN and PasswordFile name an account. Optional: anonymous.
+	BindDN       string `toml:"bind_dn"`
+	PasswordFile string `toml:"password_file"`
+	// StartTLS asks for TLS on ldap://. Anchors holds the PEM files of the server's authorities, which TLS needs.
+	// Optional.
+	StartTLS bool     `toml:"starttls"`
+	Anchors  []string `toml:"anchors"`
+	// PageSize is the number of entries of one page. Optional.
+	PageSize int `toml:"page_size"`
+	// Every is the time between two full readings. Optional.
+	Every Duration `toml:"every"`
+}
+
+// ExtractionFeed is the public extraction of the Annuaire Santé, a file.
+type ExtractionFeed struct {
+	// File is the text of 31 columns, or the ZIP archive that holds it. Required.
+	File string `toml:"file"`
+	// Every is the time between two looks at the file. Optional.
+	Every Duration `toml:"every"`
+}
+
+// PolicyConfig is the policy table: one row for each listing of our BALs.
+type PolicyConfig struct {
+	Published PolicyRow `toml:"published"`
+	Unlisted  PolicyRow `toml:"unlisted"`
+}
+
+// PolicyRow holds what is done for each answer of the directory; "" leaves the default.
+type PolicyRow struct {
+	Known      string `toml:"known"`
+	KnownOther string `toml:"known_other"`
+	Unknown    string `toml:"unknown"`
+	CannotTell string `toml:"cannot_tell"`
+}
+
+// LoginConfig says how passwords are hashed (argon2id, RFC 9106) and how long a verified one is remembered.
+type LoginConfig struct {
+	// Argon2Time (passes), Argon2MemoryKiB (KiB) and Argon2Threads are used for new passwords; a stored hash
+	// keeps its own. Optional.
+	Argon2Time      uint32 `toml:"argon2_time"`
+	Argon2MemoryKiB uint32 `toml:"argon2_memory_kib"`
+	Argon2Threads   uint8  `toml:"argon2_threads"`
+	// CacheFor is how long a verified password is remembered in memory, as an HMAC. Optional.
+	CacheFor Duration `toml:"cache_for"`
+}
+
+// AdminConfig is the operator's door.
+type AdminConfig struct {
+	// Socket is the unix socket of the command line. Required.
+	Socket string `toml:"socket"`
+	// AllowUIDs holds user ids that may use it besides root and the daemon's own. Optional.
+	AllowUIDs []uint32 `toml:"allow_uids"`
+}
+
+// MetricsConfig is the page for monitoring: /metrics and /health over plain HTTP.
+type MetricsConfig struct {
+	// Listen is a loopback address, host:port. Optional: no such page.
+	Listen string `toml:"listen"`
+}
+
+// ShutdownConfig bounds the end.
+type ShutdownConfig struct {
+	// Grace is how long running transfers may take to finish after SIGTERM. Keep it under systemd's
+	// TimeoutStopSec. Optional.
+	Grace Duration `toml:"grace"`
+}
+
+// defaultConfig is what holds when a key is left out.
+func defaultConfig() *Config {
+	return &Config{
+		Log: LogConfig{Level: "info", Format: "text"},
+		SMTP: SMTPConfig{
+			MaxMessageOctets:         40 << 20,
+			MaxRecipients:            100,
+			MaxConnections:           1000,
+			MaxConnectionsPerAddress: 100,
+			IdleTimeout:              Duration(5 * time.Minute),
+		},
+		IMAP: IMAPConfig{
+			MaxAppendOctets:          40 << 20,
+			MaxConnections:           10_000,
+			MaxConnectionsPerAddress: 200,
+			IdleTimeout:              Duration(31 * time.Minute),
+		},
+		Trust:     TrustConfig{CRLGrace: Duration(24 * time.Hour)},
+		WhiteList: WhiteListConfig{WarnAfter: Duration(24 * time.Hour), DeferAfter: Duration(7 * 24 * time.Hour), MaxLossPercent: 20},
+		Directory: DirectoryConfig{
+			StaleAfter:      Duration(48 * time.Hour),
+			CannotTellAfter: Duration(15 * 24 * time.Hour),
+			LiveDeadline:    Duration(300 * time.Millisecond),
+			MaxLossPercent:  10,
+		},
+		Login:    LoginConfig{Argon2Time: 2, Argon2MemoryKiB: 19456, Argon2Threads: 1, CacheFor: Duration(5 * time.Minute)},
+		Shutdown: ShutdownConfig{Grace: Duration(20 * time.Second)},
+	}
+}
+
+// Defaults of the feeds, which are present only when their table is.
+const (
+	defaultBaseDN          = "dc=mssante,dc=fr"
+	defaultPageSize        = 1000
+	defaultLDAPEvery       = Duration(time.Hour)
+	defaultExtractionEvery = Duration(15 * time.Minute)
+)
+
+// Duration is a time.Duration written as "30s", "5m", "24h"; days may be written "7d".
+type Duration time.Duration
+
+// UnmarshalText reads "30s", "1h30m" or "7d".
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := parseDuration(string(b))
+	if err != nil {
+		return err
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes the form that UnmarshalText reads.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func parseDuration(s string) (time.Duration, error) {
+	var days int
+	if n, err := fmt.Sscanf(s, "%dd", &days); err == nil && n == 1 && s == fmt.Sprintf("%dd", days) && days <= 36500 {
+		return time.Duration(days) * 24 * time.Hour, nil
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("not a duration (30s, 5m, 24h, 7d): %q", s)
+	}
+	return v, nil
+}

@@ -1,0 +1,299 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// checker collects faults; a key that the decoder already complained of is not judged again.
+type checker struct {
+	known  []fault
+	faults []fault
+}
+
+func (k *checker) bad(key, format string, args ...any) {
+	if !slices.ContainsFunc(k.known, func(f fault) bool { return f.Key == key }) {
+		k.faults = append(k.faults, fault{Key: key, Text: fmt.Sprintf(format, args...)})
+	}
+}
+
+// check judges every value; known holds what the decoder found.
+func (c *Config) check(known []fault) []fault {
+	k := &checker{known: known}
+	k.domain("hostname", c.Hostname)
+	k.path("data_dir", c.DataDir, "the folder of the store")
+	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	k.oneOf("log.format", c.Log.Format, "text", "json")
+	c.checkSMTP(k)
+	c.checkIMAP(k)
+	c.checkTrust(k)
+	c.checkDirectory(k)
+	k.between("login.argon2_time", int64(c.Login.Argon2Time), 1, 100)
+	k.between("login.argon2_memory_kib", int64(c.Login.Argon2MemoryKiB), 8, 4<<20)
+	k.between("login.argon2_threads", int64(c.Login.Argon2Threads), 1, 64)
+	k.duration("login.cache_for", c.Login.CacheFor, 0, time.Hour)
+	k.path("admin.socket", c.Admin.Socket, "the unix socket of the command line")
+	if n := len(c.Admin.Socket); n > 107 {
+		k.bad("admin.socket", "%d octets long; a unix socket's name has at most 107", n)
+	}
+	if c.Metrics.Listen != "" {
+		k.loopback("metrics.listen", c.Metrics.Listen)
+	}
+	k.duration("shutdown.grace", c.Shutdown.Grace, time.Second, 10*time.Minute)
+	k.clash(c)
+	return k.faults
+}
+
+func (c *Config) checkSMTP(k *checker) {
+	k.listen("smtp.listen", c.SMTP.Listen, true)
+	k.path("smtp.cert", c.SMTP.Cert, "a PEM certificate with its chain")
+	k.path("smtp.key", c.SMTP.Key, "a PEM private key")
+	// RFC 5321, Section 4.5.3.1.7: 64 KiB must be taken at the least.
+	k.between("smtp.max_message_octets", c.SMTP.MaxMessageOctets, 64<<10, 1<<30)
+	k.between("smtp.max_recipients", int64(c.SMTP.MaxRecipients), 100, 10_000)
+	k.between("smtp.max_connections", int64(c.SMTP.MaxConnections), 1, 100_000)
+	k.between("smtp.max_connections_per_address", int64(c.SMTP.MaxConnectionsPerAddress), 1, int64(max(1, c.SMTP.MaxConnections)))
+	if p := c.SMTP.Postmaster; p != "" && (strings.Count(p, "@") != 1 || strings.HasPrefix(p, "@") || strings.HasSuffix(p, "@")) {
+		k.bad("smtp.postmaster", "%q; expected the address of a BAL of ours", p)
+	}
+	k.duration("smtp.idle_timeout", c.SMTP.IdleTimeout, time.Second, time.Hour)
+}
+
+func (c *Config) checkIMAP(k *checker) {
+	k.listen("imap.listen", c.IMAP.Listen, len(c.IMAP.ListenTLS) == 0)
+	k.listen("imap.listen_tls", c.IMAP.ListenTLS, false)
+	k.path("imap.cert", c.IMAP.Cert, "a PEM certificate with its chain")
+	k.path("imap.key", c.IMAP.Key, "a PEM private key")
+	k.between("imap.max_append_octets", c.IMAP.MaxAppendOctets, 64<<10, 1<<30)
+	k.between("imap.max_connections", int64(c.IMAP.MaxConnections), 1, 1_000_000)
+	k.between("imap.max_connections_per_address", int64(c.IMAP.MaxConnectionsPerAddress), 1, int64(max(1, c.IMAP.MaxConnections)))
+	// RFC 9051, Section 5.4: the autologout timer is 30 minutes at least.
+	k.duration("imap.idle_timeout", c.IMAP.IdleTimeout, 30*time.Minute, 24*time.Hour)
+}
+
+func (c *Config) checkTrust(k *checker) {
+	if len(c.Trust.Anchors) == 0 {
+		k.bad("trust.anchors", "is missing; expected at least one PEM file of a trusted authority")
+	}
+	k.duration("trust.crl_grace", c.Trust.CRLGrace, 0, 30*24*time.Hour)
+	k.path("whitelist.file", c.WhiteList.File, "the signed list of domains (XML)")
+	k.duration("whitelist.warn_after", c.WhiteList.WarnAfter, time.Minute, 365*24*time.Hour)
+	k.duration("whitelist.defer_after", c.WhiteList.DeferAfter, time.Minute, 365*24*time.Hour)
+	if c.WhiteList.DeferAfter < c.WhiteList.WarnAfter {
+		k.bad("whitelist.defer_after", "%v is less than whitelist.warn_after (%v); expected the same or more",
+			time.Duration(c.WhiteList.DeferAfter), time.Duration(c.WhiteList.WarnAfter))
+	}
+	k.between("whitelist.max_loss_percent", int64(c.WhiteList.MaxLossPercent), 1, 100)
+}
+
+func (c *Config) checkDirectory(k *checker) {
+	d := &c.Directory
+	k.duration("directory.stale_after", d.StaleAfter, time.Minute, 365*24*time.Hour)
+	k.duration("directory.cannot_tell_after", d.CannotTellAfter, time.Minute, 365*24*time.Hour)
+	k.duration("directory.live_deadline", d.LiveDeadline, time.Millisecond, 10*time.Second)
+	k.between("directory.max_loss_percent", int64(d.MaxLossPercent), 1, 100)
+	if l := d.LDAP; l != nil {
+		c.checkLDAP(k, l)
+	}
+	if x := d.Extraction; x != nil {
+		setDefault(&x.Every, defaultExtractionEvery)
+		k.path("directory.extraction.file", x.File, "the extraction of 31 columns, text or ZIP")
+		k.duration("directory.extraction.every", x.Every, time.Second, 30*24*time.Hour)
+	}
+	for name, row := range map[string]PolicyRow{"published": d.Policy.Published, "unlisted": d.Policy.Unlisted} {
+		for answer, v := range row.cells() {
+			if v != "" {
+				k.oneOf("directory.policy."+name+"."+answer, v, policyWords...)
+			}
+		}
+	}
+}
+
+func (c *Config) checkLDAP(k *checker, l *LDAPFeed) {
+	setDefault(&l.BaseDN, defaultBaseDN)
+	setDefault(&l.PageSize, defaultPageSize)
+	setDefault(&l.Every, defaultLDAPEvery)
+	u, err := url.Parse(l.URL)
+	if err != nil || (u.Scheme != "ldap" && u.Scheme != "ldaps") || u.Host == "" || strings.Trim(u.Path, "/") != "" {
+		k.bad("directory.ldap.url", "%q; expected ldap://host:port or ldaps://host:port", l.URL)
+	}
+	if err == nil && u.Scheme == "ldaps" && l.StartTLS {
+		k.bad("directory.ldap.starttls", "true, but the url is ldaps://; expected false there")
+	}
+	if err == nil && (u.Scheme == "ldaps" || l.StartTLS) && len(l.Anchors) == 0 {
+		k.bad("directory.ldap.anchors", "is missing; expected the PEM files of the server's authorities, which TLS needs")
+	}
+	if (l.BindDN == "") != (l.PasswordFile == "") {
+		k.bad("directory.ldap.password_file", "bind_dn and password_file go together: give both or none")
+	}
+	k.between("directory.ldap.page_size", int64(l.PageSize), 1, 100_000)
+	k.duration("directory.ldap.every", l.Every, time.Second, 30*24*time.Hour)
+}
+
+// cells are the values of a row by the name of their key.
+func (r PolicyRow) cells() map[string]string {
+	return map[string]string{"known": r.Known, "known_other": r.KnownOther, "unknown": r.Unknown, "cannot_tell": r.CannotTell}
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+func (k *checker) path(key, v, what string) {
+	if v == "" {
+		k.bad(key, "is missing; expected %s", what)
+	}
+}
+
+func (k *checker) oneOf(key, v string, words ...string) {
+	if !slices.Contains(words, v) {
+		k.bad(key, "%q; expected one of %s", v, strings.Join(words, ", "))
+	}
+}
+
+func (k *checker) between(key string, v, lo, hi int64) {
+	if v < lo || v > hi {
+		k.bad(key, "%d; expected %d to %d", v, lo, hi)
+	}
+}
+
+func (k *checker) duration(key string, v Duration, lo, hi time.Duration) {
+	if d := time.Duration(v); d < lo || d > hi {
+		k.bad(key, "%v; expected %v to %v", d, lo, hi)
+	}
+}
+
+func (k *checker) domain(key, v string) {
+	if v == "" {
+		k.bad(key, "is missing; expected a full domain name")
+		return
+	}
+	labels := strings.Split(v, ".")
+	ok := len(labels) > 1 && len(v) <= 253 || v == "localhost"
+	for _, l := range labels {
+		ok = ok && l != "" && len(l) <= 63 && l[0] != '-' && l[len(l)-1] != '-' &&
+			strings.Trim(strings.ToLower(l), "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+	}
+	if !ok {
+		k.bad(key, "%q; expected a full domain name (letters, digits, hyphens, dots)", v)
+	}
+}
+
+func (k *checker) listen(key string, addrs []string, required bool) {
+	if len(addrs) == 0 && required {
+		k.bad(key, `is missing; expected at least one address, as "192.0.2.1:25" or ":25"`)
+	}
+	for _, a := range addrs {
+		if err := checkAddr(a); err != nil {
+			k.bad(key, `%q; expected host:port, as "192.0.2.1:25" or ":25"`, a)
+		}
+	}
+}
+
+func checkAddr(a string) error {
+	host, port, err := net.SplitHostPort(a)
+	if err != nil {
+		return err
+	}
+	if host != "" && host != "localhost" && net.ParseIP(host) == nil {
+		return fmt.Errorf("host %q is not an IP address", host)
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err
+}
+
+func (k *checker) loopback(key, a string) {
+	host, _, _ := net.SplitHostPort(a)
+	ip := net.ParseIP(host)
+	if checkAddr(a) != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		k.bad(key, `%q; expected a loopback address, as "127.0.0.1:9180": the page has no login`, a)
+	}
+}
+
+// clash finds one address given to two fronts; port 0 (any free one) never clashes.
+func (k *checker) clash(c *Config) {
+	seen := map[string]string{}
+	for _, l := range []struct {
+		key   string
+		addrs []string
+	}{{"smtp.listen", c.SMTP.Listen}, {"imap.listen", c.IMAP.Listen}, {"imap.listen_tls", c.IMAP.ListenTLS}, {"metrics.listen", []string{c.Metrics.Listen}}} {
+		for _, a := range l.addrs {
+			if a == "" || strings.HasSuffix(a, ":0") {
+				continue
+			}
+			if other, taken := seen[a]; taken {
+				k.bad(l.key, "%q is also given to %s; expected an address of its own", a, other)
+			}
+			seen[a] = l.key
+		}
+	}
+}
+
+// suggest names the key that an unknown one was probably meant to be: the nearest of the same table.
+func suggest(key []string) string {
+	t := reflect.TypeOf(Config{})
+	for _, part := range key[:max(0, len(key)-1)] {
+		f, ok := fieldByKey(t, part)
+		if !ok {
+			return ""
+		}
+		if t = f.Type; t.Kind() == reflect.Pointer {
+			t = t.Elem()
+		}
+		if t.Kind() != reflect.Struct {
+			return ""
+		}
+	}
+	if len(key) == 0 {
+		return ""
+	}
+	best, bestDist := "", 3
+	for i := range t.NumField() {
+		tag := t.Field(i).Tag.Get("toml")
+		if d := distance(tag, key[len(key)-1]); tag != "" && d < bestDist {
+			best, bestDist = tag, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean %q?", best)
+}
+
+func fieldByKey(t reflect.Type, key string) (reflect.StructField, bool) {
+	for i := range t.NumField() {
+		if t.Field(i).Tag.Get("toml") == key {
+			return t.Field(i), true
+		}
+	}
+	return reflect.StructField{}, false
+}
+
+// distance is the Levenshtein distance of two short words.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		prev := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := prev
+			if a[i] != b[j] {
+				cost++
+			}
+			prev = row[j+1]
+			row[j+1] = min(cost, row[j]+1, prev+1)
+		}
+	}
+	return row[len(b)]
+}

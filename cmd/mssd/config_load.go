@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// fault is one thing wrong with the configuration.
+type fault struct {
+	Key    string // "smtp.listen"; "" when the file as a whole is meant
+	Line   int    // 0 when it concerns no line
+	Column int
+	Text   string // the value met and what was expected
+}
+
+func (f fault) String() string {
+	var b strings.Builder
+	if f.Line > 0 {
+		fmt.Fprintf(&b, "line %d, column %d: ", f.Line, f.Column)
+	}
+	if f.Key != "" {
+		b.WriteString(f.Key + ": ")
+	}
+	return b.String() + f.Text
+}
+
+// configError holds every fault of a configuration file.
+type configError struct {
+	File   string
+	Faults []fault
+}
+
+func (e *configError) Error() string {
+	var b strings.Builder
+	if len(e.Faults) == 1 {
+		fmt.Fprintf(&b, "%s: 1 fault:", e.File)
+	} else {
+		fmt.Fprintf(&b, "%s: %d faults:", e.File, len(e.Faults))
+	}
+	for _, f := range e.Faults {
+		b.WriteString("\n  " + f.String())
+	}
+	return b.String()
+}
+
+const maxConfigOctets = 1 << 20
+
+// loadConfig reads and checks a configuration file. All faults come back in one *configError.
+func loadConfig(file string) (*Config, error) {
+	st, err := os.Stat(file)
+	if err != nil {
+		return nil, &configError{file, []fault{{Text: "cannot be read: " + plainCause(err)}}}
+	}
+	if st.IsDir() || st.Size() > maxConfigOctets {
+		return nil, &configError{file, []fault{{Text: "is not a configuration file (a folder, or more than 1 MiB)"}}}
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &configError{file, []fault{{Text: "cannot be read: " + plainCause(err)}}}
+	}
+	cfg, faults := parseConfig(b)
+	cfg.file = file
+	cfg.resolve(filepath.Dir(file))
+	faults = append(faults, cfg.check(faults)...)
+	if len(faults) > 0 {
+		return nil, &configError{file, faults}
+	}
+	return cfg, nil
+}
+
+// parseConfig decodes b over the defaults. The library stops at the first value of a wrong kind: that line is
+// noted, blanked and the rest read again, so that one look shows everything.
+func parseConfig(b []byte) (*Config, []fault) {
+	lines := bytes.Split(b, []byte("\n"))
+	var faults []fault
+	for {
+		cfg := defaultConfig()
+		dec := toml.NewDecoder(bytes.NewReader(bytes.Join(lines, []byte("\n"))))
+		dec.DisallowUnknownFields()
+		err := dec.Decode(cfg)
+		var strict *toml.StrictMissingError
+		var bad *toml.DecodeError
+		switch {
+		case err == nil:
+			return cfg, sorted(faults)
+		case errors.As(err, &strict):
+			for _, e := range strict.Errors {
+				row, col := e.Position()
+				faults = append(faults, fault{strings.Join(e.Key(), "."), row, col, "unknown key" + suggest(e.Key())})
+			}
+			return cfg, sorted(faults)
+		case errors.As(err, &bad):
+			row, col := bad.Position()
+			key := strings.Join(bad.Key(), ".")
+			if len(faults) > 0 && key == "" {
+				return cfg, sorted(faults) // our blanking may have made this one
+			}
+			faults = append(faults, fault{key, row, col, decodeText(bad)})
+			if row < 1 || row > len(lines) || len(bytes.TrimSpace(lines[row-1])) == 0 || key == "" {
+				return cfg, sorted(faults)
+			}
+			lines[row-1] = nil
+		default:
+			return cfg, append(sorted(faults), fault{Text: err.Error()})
+		}
+	}
+}
+
+// decodeText is the library's complaint without its package name.
+func decodeText(e *toml.DecodeError) string {
+	return strings.TrimPrefix(e.Error(), "toml: ")
+}
+
+func sorted(faults []fault) []fault {
+	slices.SortStableFunc(faults, func(a, b fault) int { return a.Line - b.Line })
+	return faults
+}
+
+// resolve makes every file name absolute against the folder of the configuration file.
+func (c *Config) resolve(dir string) {
+	for _, p := range c.paths() {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+	if abs, err := filepath.Abs(c.DataDir); err == nil && c.DataDir != "" {
+		c.DataDir = abs
+	}
+}
+
+// paths are all file names of the configuration.
+func (c *Config) paths() []*string {
+	ps := []*string{&c.DataDir, &c.SMTP.Cert, &c.SMTP.Key, &c.IMAP.Cert, &c.IMAP.Key, &c.WhiteList.File, &c.Admin.Socket}
+	lists := [][]string{c.Trust.Anchors, c.Trust.CRLs, c.WhiteList.Anchors}
+	if l := c.Directory.LDAP; l != nil {
+		ps = append(ps, &l.PasswordFile)
+		lists = append(lists, l.Anchors)
+	}
+	if x := c.Directory.Extraction; x != nil {
+		ps = append(ps, &x.File)
+	}
+	for _, l := range lists {
+		for i := range l {
+			ps = append(ps, &l[i])
+		}
+	}
+	return ps
+}
+
+// plainCause is the cause of a file error without the name of the file, which the caller gives.
+func plainCause(err error) string {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mssd/directory"
+)
+
+func newDirectory() *cobra.Command {
+	return group("directory", "The mirror of the Annuaire Santé", newDirectoryStatus())
+}
+
+func newDirectoryStatus() *cobra.Command {
+	var ask asking
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show each feed: how old, how many rows, what went wrong",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			raw, err := ask.client().DirectoryStatus(cmd.Context())
+			if err != nil {
+				return err
+			}
+			var st directory.Status
+			if err := json.Unmarshal(raw, &st); err != nil {
+				return fmt.Errorf("the daemon's answer: %w", err)
+			}
+			return ask.print(cmd.OutOrStdout(), raw, func(w io.Writer) { showDirectory(w, st) })
+		},
+	}
+	return ask.flags(c)
+}
+
+func showDirectory(w io.Writer, st directory.Status) {
+	row(w, "usable", yesNo(st.Usable))
+	row(w, "generation", st.Generation)
+	for _, f := range st.Feeds {
+		fmt.Fprintf(w, "\nfeed\t%s\n", f.Name)
+		if f.HasImage {
+			row(w, "  rows", fmt.Sprintf("%d %v, %d left out as faulty", f.Rows, f.RowsByKind, f.Faults))
+			row(w, "  age", fmt.Sprintf("%v%s", time.Duration(f.AgeSeconds)*time.Second, tooOld(f)))
+		} else {
+			row(w, "  rows", "nothing read yet: it answers \"cannot tell\"")
+		}
+		row(w, "  last reading", moment(f.LastGood))
+		row(w, "  last try", moment(f.LastTry))
+		row(w, "  next try", moment(f.NextTry))
+		if f.FirstFault != "" {
+			row(w, "  first fault", f.FirstFault)
+		}
+		if f.LastError != "" {
+			row(w, "  last error", f.LastError)
+		}
+	}
+	if l := st.Live; l != nil {
+		fmt.Fprintf(w, "\nlive questions\t%d asked, %d failed%s\n", l.Asked, l.Failed, map[bool]string{true: ", held back for the moment"}[l.Refrains])
+	}
+	if len(st.Feeds) == 0 {
+		fmt.Fprintln(w, "\nno feed is configured: every answer is \"cannot tell\"")
+	}
+}
+
+func tooOld(f directory.FeedStatus) string {
+	if f.TooOld {
+		return ", too old to say anything"
+	}
+	return ""
+}
+
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format(time.RFC3339)
+}

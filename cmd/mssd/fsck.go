@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"mssd/admin"
+	"mssd/store"
+)
+
+func newFsck() *cobra.Command {
+	var ask asking
+	var file, dir string
+	c := &cobra.Command{
+		Use:   "fsck [--config FILE | --dir DIR]",
+		Short: "Check every invariant of the store",
+		Long: "Check every invariant of the store and print what is wrong; nothing is repaired. A running daemon is asked to look\n" +
+			"while it serves; where none answers, the store is opened and looked at here. Exit status 1 when something is wrong.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			socketGiven := cmd.Flags().Changed("socket")
+			if dir == "" && !(socketGiven && !cmd.Flags().Changed("config")) {
+				cfg, err := loadConfig(file)
+				if err != nil {
+					return err
+				}
+				dir = cfg.DataDir
+				if !socketGiven {
+					ask.socket = cfg.Admin.Socket
+				}
+			}
+			doc, how, err := fsck(cmd.Context(), ask.client(), dir)
+			if err != nil {
+				return err
+			}
+			if err := ask.print(cmd.OutOrStdout(), doc, func(w io.Writer) { showCheck(w, doc, how) }); err != nil {
+				return err
+			}
+			if len(doc.Problems) > 0 {
+				return silentError{}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file, for the folder and the socket")
+	c.Flags().StringVar(&dir, "dir", "", "folder of a stopped store")
+	return ask.flags(c)
+}
+
+func showCheck(w io.Writer, doc admin.Check, how string) {
+	fmt.Fprintln(w, how)
+	for _, p := range doc.Problems {
+		fmt.Fprintln(w, "  "+p)
+	}
+	if n := len(doc.Problems); n == 0 {
+		fmt.Fprintln(w, "no problem found")
+	} else {
+		fmt.Fprintf(w, "%d problems found\n", n)
+	}
+}
+
+// fsck asks the daemon where one answers, else looks itself; how says which.
+func fsck(ctx context.Context, c *admin.Client, dir string) (doc admin.Check, how string, err error) {
+	doc, err = c.Fsck(ctx)
+	if err == nil {
+		return doc, "checked by the running daemon on " + c.Socket, nil
+	}
+	if !errors.Is(err, admin.ErrNoDaemon) || dir == "" {
+		return doc, "", err
+	}
+	st, err := store.Open(store.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	if errors.Is(err, store.ErrLocked) {
+		return doc, "", fmt.Errorf("%s: a process has this store open but does not answer on %s; give its socket with --socket", dir, c.Socket)
+	}
+	if err != nil {
+		return doc, "", fmt.Errorf("%s: %w", dir, err)
+	}
+	problems, err := st.Check(ctx)
+	if cerr := st.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return doc, "", fmt.Errorf("%s: %w", dir, err)
+	}
+	doc.Problems = []string{}
+	for _, p := range problems {
+		doc.Problems = append(doc.Problems, p.String())
+	}
+	return doc, "checked here: no daemon answers on " + c.Socket + ", the store " + dir + " was opened alone", nil
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"mssd/trace"
+)
+
+// metrics counts events of the trace. No label names a person, a BAL or a peer.
+type metrics struct {
+	registry *prometheus.Registry
+	accepted prometheus.Counter
+	repeated prometheus.Counter
+	refused  *prometheus.CounterVec
+	logins   *prometheus.CounterVec
+	fetches  prometheus.Counter
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_messages_accepted_total", Help: "Messages stored durably and answered 250."}),
+		repeated: prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_messages_repeated_total", Help: "Messages received again before their 250 was confirmed; not stored twice."}),
+		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_refused_total", Help: "Refusals by SMTP code."}, []string{"code"}),
+		logins:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_logins_total", Help: "Logins by outcome."}, []string{"outcome"}),
+		fetches:  prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_fetches_total", Help: "Commands that read messages."}),
+	}
+	m.registry.MustRegister(m.accepted, m.repeated, m.refused, m.logins, m.fetches,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// observe counts one event; the store calls it after the event is durable.
+func (m *metrics) observe(e trace.Event) {
+	switch e.Kind {
+	case trace.Committed:
+		m.accepted.Inc()
+	case trace.Duplicate:
+		m.repeated.Inc()
+	case trace.Refused:
+		m.refused.WithLabelValues(codeLabel(e.Attr(trace.KeyCode))).Inc()
+	case trace.Login:
+		m.logins.WithLabelValues("accepted").Inc()
+	case trace.LoginRefused:
+		m.logins.WithLabelValues("refused").Inc()
+	case trace.Fetched:
+		m.fetches.Inc()
+	}
+}
+
+// codeLabel keeps the basic code of "550 5.1.1": three digits, whatever else stood there.
+func codeLabel(code string) string {
+	basic, _, _ := strings.Cut(code, " ")
+	if len(basic) != 3 || strings.Trim(basic, "0123456789") != "" {
+		return "other"
+	}
+	return basic
+}
+
+// gauges registers what is read off the rooms when somebody looks.
+func (m *metrics) gauges(d *daemon) {
+	gauge := func(name, help string, f func() float64) {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
+	}
+	gauge("mssd_list_age_seconds", "Time since the white list was last proven current.", func() float64 { return d.list.Age().Seconds() })
+	gauge("mssd_directory_age_seconds", "Age of the directory's image; -1 without one.", func() float64 { return directoryAge(d.dir) })
+	gauge("mssd_degraded", "Number of reasons for which the daemon is degraded.", func() float64 { return float64(len(d.Degraded())) })
+	gauge("mssd_bals", "BALs held.", func() float64 { return float64(len(d.store.BALs())) })
+	gauge("mssd_trace_dropped", "Events of the trace that found no room since the start.", func() float64 { return float64(d.store.Dropped()) })
+	gauge("mssd_disk_free_octets", "Free space on the disk of the store.", func() float64 {
+		free, err := d.store.FreeSpace()
+		if err != nil {
+			return -1
+		}
+		return float64(free)
+	})
+	gauge("mssd_imap_sessions", "IMAP connections.", func() float64 {
+		n := 0
+		for _, s := range d.imap {
+			n += s.Sessions()
+		}
+		return float64(n)
+	})
+	gauge("mssd_smtp_sessions", "SMTP connections.", func() float64 { return float64(d.smtp.Connections()) })
+}
+
+// page is the monitoring page: /metrics and /health.
+type page struct{ http *http.Server }
+
+func newPage(d *daemon) *page {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		h := d.admin.Health()
+		w.Header().Set("Content-Type", "application/json")
+		if h.Status != "ok" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_ = json.NewEncoder(w).Encode(h)
+	})
+	return &page{&http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second}}
+}
+
+func (p *page) Serve(l net.Listener) error         { return p.http.Serve(l) }
+func (p *page) Shutdown(ctx context.Context) error { return p.http.Shutdown(ctx) }

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"mssd/trace"
+)
+
+// signalled is a reload asked for by SIGHUP.
+func (d *daemon) signalled(ctx context.Context) {
+	notifyReloading()
+	defer notifyReady()
+	d.Reload(ctx)
+}
+
+// Reload reads certificates, anchors, revocation lists and the white list again. Sessions are not touched. What cannot
+// be read is logged, returned, and stays as it was.
+func (d *daemon) Reload(ctx context.Context) []error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	var faults []error
+	note := func(what string, err error) {
+		if err == nil {
+			return
+		}
+		err = fmt.Errorf("%s: the former one stays in force: %w", what, err)
+		d.log.Error("reload refused", "err", err)
+		faults = append(faults, err)
+	}
+	for i, t := range d.tls {
+		note([]string{"certificate of smtp", "certificate of imap"}[i], t.Reload())
+	}
+	note("anchors and revocation lists", d.judge.Reload())
+	note("white list", d.list.Reload(ctx))
+	d.log.Info("reloaded", "refused", len(faults))
+	d.record("reload", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(len(faults))})
+	return faults
+}
+
+// Addresses names each front and where it listens.
+func (d *daemon) Addresses() map[string]string {
+	m := map[string]string{}
+	for _, f := range d.fronts {
+		var addrs []string
+		for _, l := range f.listeners {
+			addrs = append(addrs, l.Addr().String())
+		}
+		m[f.name] = strings.Join(addrs, " ")
+	}
+	return m
+}
+
+// Degraded says what is not as it should be.
+func (d *daemon) Degraded() []string {
+	var out []string
+	add := func(what string, err error) {
+		if err != nil {
+			out = append(out, what+": "+err.Error())
+		}
+	}
+	for i, t := range d.tls {
+		add([]string{"certificate of smtp", "certificate of imap"}[i], t.Warning())
+	}
+	add("trust (peers get 451)", d.judge.Usable())
+	add("white list (peers get 451)", d.list.Usable())
+	if age, warn := d.list.Age(), time.Duration(d.cfg.WhiteList.WarnAfter); d.list.Current() != nil && age > warn {
+		out = append(out, fmt.Sprintf("white list: last proven current %v ago, expected less than %v", age.Round(time.Minute), warn))
+	}
+	out = append(out, directoryFaults(d.dir)...)
+	if free, err := d.store.FreeSpace(); err != nil {
+		add("disk of the store", err)
+	} else if floor := d.store.SpaceFloor(); free < floor {
+		out = append(out, fmt.Sprintf("disk of the store: %s free, mail is refused (452) under %s", octets(free), octets(floor)))
+	}
+	add("store", d.store.Err())
+	return out
+}

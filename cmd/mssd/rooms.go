@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mssd/directory"
+	"mssd/directory/whitelist"
+	"mssd/tlsconf"
+)
+
+// The settings of the rooms, made of the configuration.
+
+// policyWords are the values of a cell of the policy table.
+var policyWords = []string{"accept", "note", "alert", "refuse", "defer", "defer450"}
+
+// action reads a cell; the words were checked with the configuration, "" leaves the default.
+func action(word string) directory.Action {
+	a, err := directory.ParseAction(word)
+	if err != nil {
+		panic("policy word " + word + " passed the check of the configuration")
+	}
+	return a
+}
+
+func policyRow(r PolicyRow) directory.Row {
+	return directory.Row{Known: action(r.Known), KnownOther: action(r.KnownOther), Unknown: action(r.Unknown), CannotTell: action(r.CannotTell)}
+}
+
+func directoryConfig(c *Config, log *slog.Logger) directory.Config {
+	d := &c.Directory
+	dc := directory.Config{
+		StateDir: filepath.Join(c.DataDir, "state", "directory"),
+		Policy:   directory.Policy{Published: policyRow(d.Policy.Published), Unlisted: policyRow(d.Policy.Unlisted)},
+
+		StaleAfter: time.Duration(d.StaleAfter), CannotTellAfter: time.Duration(d.CannotTellAfter),
+		LiveDeadline: time.Duration(d.LiveDeadline), MaxLoss: float64(d.MaxLossPercent) / 100, Log: log,
+	}
+	if l := d.LDAP; l != nil {
+		dc.LDAP = &directory.LDAPConfig{URL: l.URL, StartTLS: l.StartTLS, BaseDN: l.BaseDN, Filter: l.Filter, BindDN: l.BindDN,
+			PasswordFile: l.PasswordFile, AnchorFiles: l.Anchors, PageSize: uint32(l.PageSize), Every: time.Duration(l.Every)}
+	}
+	if x := d.Extraction; x != nil {
+		dc.Extraction = &directory.ExtractionConfig{File: x.File, Every: time.Duration(x.Every)}
+	}
+	return dc
+}
+
+// directoryFaults says which feed is missing, old or failing.
+func directoryFaults(d *directory.Directory) []string {
+	var out []string
+	for _, f := range d.Status().Feeds {
+		switch {
+		case !f.HasImage && f.LastError != "":
+			out = append(out, fmt.Sprintf("directory feed %s: nothing read yet: %s", f.Name, f.LastError))
+		case !f.HasImage:
+			out = append(out, fmt.Sprintf("directory feed %s: nothing read yet", f.Name))
+		case f.TooOld:
+			out = append(out, fmt.Sprintf("directory feed %s: too old (%v): %s", f.Name, time.Duration(f.AgeSeconds)*time.Second, f.LastError))
+		case f.LastError != "":
+			out = append(out, fmt.Sprintf("directory feed %s: the last reading failed, the former image stays: %s", f.Name, f.LastError))
+		}
+	}
+	return out
+}
+
+// directoryAge is the age of the youngest image in seconds, -1 without one.
+func directoryAge(d *directory.Directory) float64 {
+	age := -1.0
+	for _, f := range d.Status().Feeds {
+		if f.HasImage && (age < 0 || float64(f.AgeSeconds) < age) {
+			age = float64(f.AgeSeconds)
+		}
+	}
+	return age
+}
+
+func keeperConfig(c *WhiteListConfig, anchors []string, dir string, noListYet bool, log *slog.Logger) whitelist.KeeperConfig {
+	a, err := tlsconf.LoadAnchors(anchors)
+	if err != nil {
+		// Without anchors no list can be accepted; the one accepted before stays (design.md §5).
+		log.Error("anchors of the white list cannot be read", "err", err)
+	}
+	return whitelist.KeeperConfig{
+		File: c.File, StateDir: dir,
+		Load: whitelist.Options{Anchors: a, SignerNames: c.SignerNames},
+		Warn: time.Duration(c.WarnAfter), Defer: time.Duration(c.DeferAfter),
+		MaxLoss: float64(c.MaxLossPercent) / 100, NoListYet: noListYet, Log: log,
+	}
+}
+
+// readSecret reads a secret from its file: one line.
+func readSecret(file string) (string, error) {
+	b, err := readLimited(file, 4096)
+	if err != nil {
+		return "", err
+	}
+	s := strings.TrimRight(string(b), "\r\n")
+	if s == "" || strings.ContainsAny(s, "\r\n") {
+		return "", fmt.Errorf("%s: expected one line", file)
+	}
+	return s, nil
+}
+

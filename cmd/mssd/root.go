@@ -1,0 +1,153 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"mssd/admin"
+)
+
+// Exit statuses; see the package comment.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+	exitConfig = 78
+)
+
+const (
+	defaultConfigFile = "/etc/mssd/mssd.toml"
+	defaultSocket     = "/run/mssd/admin.sock"
+)
+
+// usageError is a wrong use of the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// silentError ends with status 1 where everything has been said already.
+type silentError struct{}
+
+func (silentError) Error() string { return "failed" }
+
+func exitStatus(err error) int {
+	var use usageError
+	var cfg *configError
+	switch {
+	case errors.As(err, &cfg):
+		return exitConfig
+	case errors.As(err, &use):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "mssd",
+		Short:         "A mail operator of the French health trust space (opérateur MSSanté)",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (%s --help shows what there is)", err, cmd.CommandPath())}
+	})
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newServe(), newCheck(), newDemo(), newTrace(), newBAL(), newMember(), newWhitelist(), newDirectory(),
+		newHealth(), newFsck(), newVersion(), newBenchTarget())
+	for _, c := range root.Commands() {
+		usageOfArgs(c)
+	}
+	return root
+}
+
+// usageOfArgs makes wrong arguments a usageError for a command and those below it.
+func usageOfArgs(c *cobra.Command) {
+	check := c.Args
+	if check == nil && c.HasSubCommands() {
+		check = cobra.NoArgs
+	}
+	c.Args = func(cmd *cobra.Command, args []string) error {
+		if check == nil {
+			return nil
+		}
+		if err := check(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
+		}
+		return nil
+	}
+	for _, sub := range c.Commands() {
+		usageOfArgs(sub)
+	}
+}
+
+// group is a command that only holds others.
+func group(use, short string, subs ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	c.AddCommand(subs...)
+	return c
+}
+
+// asking is what commands have in common that ask a running daemon.
+type asking struct {
+	socket string
+	json   bool
+}
+
+func (a *asking) flags(c *cobra.Command) *cobra.Command {
+	c.Flags().StringVar(&a.socket, "socket", defaultSocket, "unix socket of the daemon")
+	c.Flags().BoolVar(&a.json, "json", false, "print JSON")
+	return c
+}
+
+func (a *asking) client() *admin.Client { return &admin.Client{Socket: a.socket} }
+
+// print writes doc as JSON, or lets table write it for people.
+func (a *asking) print(w io.Writer, doc any, table func(io.Writer)) error {
+	if a.json {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(doc)
+	}
+	tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	table(tw)
+	return tw.Flush()
+}
+
+// row writes one line of a table.
+func row(w io.Writer, cells ...any) {
+	texts := make([]string, len(cells))
+	for i, c := range cells {
+		texts[i] = fmt.Sprint(c)
+	}
+	fmt.Fprintln(w, strings.TrimRight(strings.Join(texts, "\t"), "\t"))
+}
+
+// dash stands for an empty cell.
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// octets prints a size for people.
+func octets(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, exp := float64(n)/unit, 0
+	for v >= unit && exp < 4 {
+		v /= unit
+		exp++
+	}
+	return fmt.Sprintf("%.1f %ciB", v, "KMGTP"[exp])
+}

@@ -1,0 +1,23 @@
+// Package directory answers whether an address stands in the Annuaire Santé, from a local image of it.
+//
+// Each feed (the LDAP face of the directory, the public extraction of 31 columns) is read as a whole by Run, becomes an
+// immutable image and takes the place of the former one in one step. Decide looks into the images of all feeds, compares
+// type and structure, and goes through the policy table; where the table says no, it first asks the LDAP server itself,
+// within a short deadline. The images are kept under the state directory and opened again at start without the network.
+//
+// Invariants:
+//  1. An address is known if any live feed knows it; it is gone only when each feed that had it lost it.
+//  2. "Unknown" is never said by an image older than CannotTellAfter, nor, with no LDAP to ask, older than StaleAfter.
+//  3. A failed, half-empty, older or much smaller reading changes nothing: the image in force stays, Status says why.
+//  4. An image never changes once it is published; looking an address up takes no lock and does not allocate.
+//  5. Decide always answers: it returns within LiveDeadline, and never an error.
+//
+// It does not fetch the extraction, does not follow RFC 4533, and does not publish BALs. It holds no name of a person:
+// address, type and identifiers only, which is what the check needs.
+//
+// Security: the LDAP server and the extraction are trusted for what they say, not for how they say it: sizes of packets,
+// lines, fields, rows and files are bounded. TLS uses configured authorities only. Asked addresses are professional ones
+// (a BAL of ours); they go into LDAP filters escaped. Errors and logs never quote what stands in a row.
+//
+// Standards: RFC 4511, RFC 4513 and RFC 4515 (LDAP, its authentication, its filters), RFC 2696 (paged results).
+package directory

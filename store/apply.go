@@ -1,0 +1,350 @@
+package store
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"mssd/trace"
+)
+
+// apply is one group of batches on its way into one commit. The batches are evaluated one after the other, each
+// against what the former ones left; a batch that fails is undone and leaves no trace. Only the committer's
+// goroutine touches it.
+type apply struct {
+	s       *Store
+	tx      *bolt.Tx
+	buckets [numBuckets]*bolt.Bucket
+	now     time.Time
+
+	sys    sysRec
+	bals   map[BALID]*balWork
+	byAddr map[Address]BALID // created in this group
+	boxes  map[MailboxID]*boxWork
+	words  map[KeywordSet][]string // interned in this group
+	sets   map[string]KeywordSet
+	once   onceChanges
+	dirs   map[string]struct{} // directories of bodies stored by this group
+	blobs  []*Blob             // stored by this group
+	dups   []*Blob             // whose batch was a repetition
+
+	changes []change // in order, for watchers
+	undo    []func() error
+	batchNo int
+}
+
+// balWork is the working copy of a BAL. While shared its maps belong to another copy.
+type balWork struct {
+	balState
+	shared bool
+	saved  int // number of the batch that saved a copy
+}
+
+type boxWork struct {
+	boxRec
+	gone  bool
+	saved int
+}
+
+// change is one entry for the ring of a mailbox: a row, or UIDs that vanished.
+type change struct {
+	box    MailboxID
+	modSeq ModSeq
+	row    Row
+	gone   []Run
+}
+
+func newApply(s *Store, tx *bolt.Tx) *apply {
+	a := &apply{s: s, tx: tx, now: s.now().UTC(), sys: s.mem.sys, bals: map[BALID]*balWork{}, byAddr: map[Address]BALID{},
+		boxes: map[MailboxID]*boxWork{}, words: map[KeywordSet][]string{}, sets: map[string]KeywordSet{},
+		dirs: map[string]struct{}{}}
+	a.once.init()
+	for i, n := range bucketNames {
+		a.buckets[i] = tx.Bucket(n)
+	}
+	// These only grow at the end: fill their pages.
+	for _, i := range []int{bktBlob, bktTrace, bktOnce, bktDead} {
+		a.buckets[i].FillPercent = 0.95
+	}
+	return a
+}
+
+func (a *apply) get(bucket int, k []byte) []byte { return a.buckets[bucket].Get(k) }
+
+// put writes a value and remembers how to undo it. k and v must not be changed afterwards.
+func (a *apply) put(bucket int, k, v []byte) error {
+	b := a.buckets[bucket]
+	old := b.Get(k)
+	if old == nil {
+		a.undo = append(a.undo, func() error { return b.Delete(k) })
+	} else {
+		old = bytes.Clone(old)
+		a.undo = append(a.undo, func() error { return b.Put(k, old) })
+	}
+	return fatal(b.Put(k, v))
+}
+
+func (a *apply) del(bucket int, k []byte) error {
+	b := a.buckets[bucket]
+	old := b.Get(k)
+	if old == nil {
+		return nil
+	}
+	old = bytes.Clone(old)
+	a.undo = append(a.undo, func() error { return b.Put(k, old) })
+	return fatal(b.Delete(k))
+}
+
+// fatalError is an error after which the group cannot go on.
+type fatalError struct{ err error }
+
+func (e fatalError) Error() string { return e.err.Error() }
+func (e fatalError) Unwrap() error { return e.err }
+
+func fatal(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fatalError{err}
+}
+
+// begin starts a batch; the func it returns undoes everything since.
+func (a *apply) begin() (rollback func() error) {
+	a.batchNo++
+	a.undo = a.undo[:0]
+	sys, changes := a.sys, len(a.changes)
+	return func() error {
+		a.sys, a.changes = sys, a.changes[:changes]
+		for _, f := range slices.Backward(a.undo) {
+			if err := f(); err != nil {
+				return fatal(err)
+			}
+		}
+		return nil
+	}
+}
+
+// bal is the working copy of a BAL, for changing its counts.
+func (a *apply) bal(id BALID) (*balWork, error) {
+	w := a.bals[id]
+	if w == nil {
+		m := a.s.mem.bals[id]
+		if m == nil {
+			return nil, ErrNoBAL
+		}
+		w = &balWork{balState: *m, shared: true}
+		a.bals[id] = w
+	}
+	if w.saved != a.batchNo {
+		// The saved copy keeps the maps as they are: the next change of a map must clone them.
+		was := *w
+		was.shared, w.shared = true, true
+		w.saved = a.batchNo
+		a.undo = append(a.undo, func() error { *w = was; return nil })
+	}
+	return w, nil
+}
+
+// ownBAL is bal for changing its maps too.
+func (a *apply) ownBAL(id BALID) (*balWork, error) {
+	w, err := a.bal(id)
+	if err == nil && w.shared {
+		w.names, w.members, w.subs = maps.Clone(w.names), maps.Clone(w.members), maps.Clone(w.subs)
+		w.shared = false
+	}
+	return w, err
+}
+
+func (a *apply) balByAddress(addr Address) (*balWork, error) {
+	id, ok := a.byAddr[addr]
+	if !ok {
+		id = a.s.mem.byAddr[addr]
+	}
+	return a.ownBAL(id)
+}
+
+// box is the working copy of a mailbox.
+func (a *apply) box(r Ref) (*boxWork, error) {
+	w := a.boxes[r.Mailbox]
+	if w == nil {
+		m := a.s.mem.boxes[r.Mailbox]
+		if m == nil {
+			return nil, ErrNoMailbox
+		}
+		w = &boxWork{boxRec: m.rec}
+		a.boxes[r.Mailbox] = w
+	}
+	if w.gone || w.BAL != r.BAL {
+		return nil, ErrNoMailbox
+	}
+	if w.saved != a.batchNo {
+		was := *w
+		w.saved = a.batchNo
+		a.undo = append(a.undo, func() error { *w = was; return nil })
+	}
+	return w, nil
+}
+
+// batch evaluates one batch. An error that is no fatalError left everything as it was.
+func (a *apply) batch(b *Batch) (*Result, error) {
+	rollback := a.begin()
+	res, err := a.tryBatch(b)
+	if err == nil {
+		return res, nil
+	}
+	if err2 := rollback(); err2 != nil {
+		return nil, err2
+	}
+	return nil, err
+}
+
+func (a *apply) tryBatch(b *Batch) (*Result, error) {
+	res := &Result{Ops: make([]OpResult, len(b.Ops))}
+	if b.Blob != nil {
+		if !b.Blob.finished {
+			return nil, fmt.Errorf("%w: the body is not finished", ErrInvalid)
+		}
+		res.ID = b.Blob.id
+	}
+	if b.Once != nil {
+		if b.Blob == nil {
+			return nil, fmt.Errorf("%w: Once without a body", ErrInvalid)
+		}
+		if first, ok := a.onceSeen(b.Once.Key); ok {
+			return a.duplicate(b, res, first)
+		}
+		if err := a.putOnce(b.Once.Key, b.Blob.id); err != nil {
+			return nil, err
+		}
+	}
+	if b.Blob != nil {
+		if err := a.newBlob(b.Blob); err != nil {
+			return nil, err
+		}
+	}
+	for i, op := range b.Ops {
+		if err := a.op(op, b, &res.Ops[i]); err != nil {
+			return nil, fmt.Errorf("operation %d, %T: %w", i, op, err)
+		}
+	}
+	if err := a.events(b, res); err != nil {
+		return nil, err
+	}
+	if b.Blob == nil {
+		return res, nil
+	}
+	return res, a.placeBlob(b.Blob)
+}
+
+// duplicate answers a batch that repeats a delivery whose 250 was not confirmed.
+func (a *apply) duplicate(b *Batch, res *Result, first trace.ID) (*Result, error) {
+	res.ID, res.Duplicate, res.Ops = first, true, nil
+	e := trace.Event{ID: first, Kind: trace.Duplicate}
+	if len(b.Events) > 0 {
+		e.Conn = b.Events[0].Conn
+	}
+	if b.Blob != nil {
+		a.dups = append(a.dups, b.Blob)
+	}
+	return res, a.event(e)
+}
+
+func (a *apply) op(op Op, b *Batch, res *OpResult) error {
+	switch op := op.(type) {
+	case PutBAL:
+		return a.putBAL(op, res)
+	case SetBALState:
+		return a.setBALState(op, res)
+	case PutMember:
+		return a.putMember(op, res)
+	case EndMember:
+		return a.endMember(op, res)
+	case CreateMailbox:
+		return a.createMailbox(op, res)
+	case DeleteMailbox:
+		return a.deleteMailbox(op, res)
+	case RenameMailbox:
+		return a.renameMailbox(op, res)
+	case RenameTree:
+		return a.renameTree(op.BAL, op.From, op.To)
+	case Subscribe:
+		return a.subscribe(op)
+	case AddMessage:
+		return a.addMessage(op, b.Blob, res)
+	case StoreFlags:
+		return a.storeFlags(op, res)
+	case Copy:
+		return a.copy(op.From, op.To, op.Runs, false, res)
+	case Move:
+		return a.copy(op.From, op.To, op.Runs, true, res)
+	case Expunge:
+		return a.expunge(op, res)
+	}
+	return fmt.Errorf("%w: %T", ErrInvalid, op)
+}
+
+// flush writes the records that were changed in memory.
+func (a *apply) flush() error {
+	for id, w := range a.bals {
+		if err := a.buckets[bktBAL].Put(keyBAL(id), encodeBAL(w.BAL)); err != nil {
+			return err
+		}
+	}
+	for _, w := range a.boxes {
+		if w.gone {
+			continue
+		}
+		if err := a.buckets[bktMailbox].Put(keyBox(w.Ref), encodeBox(&w.boxRec)); err != nil {
+			return err
+		}
+	}
+	return a.buckets[bktSys].Put(sysKey, encodeSys(a.sys))
+}
+
+// publish makes the committed group visible and wakes the watchers.
+func (a *apply) publish() {
+	s := a.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.mem
+	m.sys = a.sys
+	maps.Copy(m.words, a.words)
+	maps.Copy(m.sets, a.sets)
+	for _, w := range a.bals {
+		b := w.balState
+		m.setBAL(&b)
+	}
+	for id, w := range a.boxes {
+		m.publishBox(id, w)
+	}
+	for _, c := range a.changes {
+		if b := m.boxes[c.box]; b != nil {
+			b.apply(c)
+		}
+	}
+	for id := range a.boxes {
+		if b := m.boxes[id]; b != nil {
+			b.wake()
+		}
+	}
+	a.once.publish(s)
+}
+
+func (m *memory) publishBox(id MailboxID, w *boxWork) {
+	b := m.boxes[id]
+	switch {
+	case w.gone:
+		if b != nil {
+			b.wake()
+			delete(m.boxes, id)
+		}
+	case b == nil:
+		m.boxes[id] = &boxState{rec: w.boxRec, recent: w.RecentFrom}
+	default:
+		b.rec = w.boxRec
+	}
+}

@@ -1,0 +1,115 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// fileSystem is what the store asks of the system for what must be durable; tests put faults into it.
+type fileSystem interface {
+	Create(path string) (file, error) // must not exist
+	Open(path string) (file, error)
+	Rename(from, to string) error
+	Remove(path string) error
+	Mkdir(path string) error
+	SyncDir(path string) error
+	// SyncAll makes everything written to the file system of the store durable.
+	SyncAll() error
+}
+
+type file interface {
+	io.Writer
+	io.ReaderAt
+	Sync() error
+	Close() error
+	Size() (int64, error)
+}
+
+// osFiles is the real one. root stays open for SyncAll: the kernel reports a failed write-back to each
+// descriptor that was open when it happened (syncfs(2), Linux 5.8 and later).
+type osFiles struct{ root *os.File }
+
+type osFile struct{ *os.File }
+
+func (f osFile) Size() (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+func (osFiles) Create(path string) (file, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (osFiles) Open(path string) (file, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (osFiles) Rename(from, to string) error { return os.Rename(from, to) }
+func (osFiles) Remove(path string) error     { return os.Remove(path) }
+func (osFiles) Mkdir(path string) error      { return os.Mkdir(path, 0o700) }
+
+func (osFiles) SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (o osFiles) SyncAll() error {
+	if err := unix.Syncfs(int(o.root.Fd())); err != nil {
+		return fmt.Errorf("syncfs: %w", err)
+	}
+	return nil
+}
+
+// freeSpace is what an ordinary user may still write to the file system of dir, in octets.
+func freeSpace(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("store: free space: %w", err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// noSpace names a full disk.
+func noSpace(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+	return err
+}
+
+// writeFile writes a small file durably: beside it, synced, renamed, directory synced.
+func writeFile(path string, data []byte) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return osFiles{}.SyncDir(filepath.Dir(path))
+}
