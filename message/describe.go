@@ -140,7 +140,7 @@ func (s *Scanner) describeMessage(e *entity, env *envelope, h []byte) {
 	s.embeddedText(h)
 }
 
-// firstFields are those that must not be crowded out of the bounded text by trace fields and signatures.
+// isFirstField names those that must not be crowded out of the bounded text by trace fields and signatures.
 func isFirstField(name []byte) bool {
 	switch string(name) {
 	case "from", "to", "cc", "bcc", "subject", "date", "message-id", "sender", "reply-to", "in-reply-to":
@@ -220,7 +220,7 @@ func (s *Scanner) describeType(e *entity, mf *mimeFields, inDigest bool) []param
 	return params
 }
 
-// isRead reports whether the transfer encoding leaves lines as they are.
+// identity reports whether the transfer encoding leaves lines as they are.
 func identity(encoding string) bool {
 	return encoding != "base64" && encoding != "quoted-printable"
 }

@@ -21,12 +21,12 @@ type stripper struct {
 type htmlState uint8
 
 const (
-	htmlText htmlState = iota
-	htmlOpen           // after "<"
-	htmlTag            // in a tag
-	htmlEquals         // after "=" in a tag
-	htmlQuoted         // in a quoted attribute value
-	htmlMarkup         // after "<!", perhaps a comment
+	htmlText   htmlState = iota
+	htmlOpen             // after "<"
+	htmlTag              // in a tag
+	htmlEquals           // after "=" in a tag
+	htmlQuoted           // in a quoted attribute value
+	htmlMarkup           // after "<!", perhaps a comment
 	htmlComment
 	htmlEntity // after "&"
 )

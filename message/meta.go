@@ -89,8 +89,7 @@ func (m *Meta) Part(path []int) (*Part, bool) {
 	if p == nil {
 		return nil, false
 	}
-	// message is the innermost message whose own parts are being numbered, nil below a multipart that has
-	// been entered by number.
+	// inMessage: the numbers count the parts of the message p; else p is a part that was reached by number.
 	inMessage := true
 	for _, n := range path {
 		if !inMessage {
@@ -136,7 +135,6 @@ const (
 	FaultEncoding                        // a multipart or message in base64 or quoted-printable
 	FaultStructureLong                   // texts of BODYSTRUCTURE left out because there were too many
 	FaultNUL                             // a header with a NUL octet
-	faultEnd
 )
 
 var faultNames = [...]string{

@@ -3,7 +3,6 @@ package message
 import (
 	"bytes"
 	"io"
-	"strings"
 )
 
 const (
@@ -13,7 +12,7 @@ const (
 	stdBoundary = 70
 	maxBoundary = 256
 	// maxStructure bounds the texts kept for BODYSTRUCTURE, octets.
-	maxStructure = 512 << 10
+	maxStructure  = 512 << 10
 	maxHeaderText = 12 << 10 // of Text: the header's share
 	maxNameText   = 4 << 10  // of Text: the share of attachment names
 )
@@ -43,7 +42,6 @@ type Scanner struct {
 
 	headers, names, body sink   // nil: not wanted
 	field                string // not "": only the values of these header fields go to headers
-	fieldText            folded
 	text                 writer // where the current body goes; nil when it is not read
 }
 
@@ -483,5 +481,3 @@ func forget(p *Part) {
 		forget(p.Embedded)
 	}
 }
-
-func lowerTrim(s string) string { return strings.ToLower(strings.TrimSpace(s)) }

@@ -23,6 +23,9 @@ func SearchBlob(r io.Reader, needle []byte, place Place, field string) (bool, er
 	m := &matcher{needle: needle}
 	switch place {
 	case PlaceText:
+		if len(needle) == 0 {
+			return true, nil
+		}
 		s.headers, s.names, s.body = m, m, m
 	case PlaceBody:
 		s.names, s.body = m, m

@@ -49,7 +49,7 @@ func (m *matcher) add(p []byte) {
 }
 
 func (m *matcher) look() {
-	if m.found || len(m.buf) < len(m.needle) {
+	if m.found || len(m.needle) == 0 || len(m.buf) < len(m.needle) {
 		return
 	}
 	m.found = bytes.Contains(m.buf, m.needle)
