@@ -104,6 +104,10 @@ func (w *wire) readChunk(p []byte) (int, error) {
 		n, err = w.recv(p)
 	}
 	w.chunk -= int64(n)
+	if err != nil {
+		// Not io.EOF: go-smtp would take it for the end of the chunk and store half a message.
+		err = io.ErrUnexpectedEOF
+	}
 	return n, err
 }
 

@@ -40,6 +40,7 @@ type world struct {
 	srv    *Server
 	store  *store.Store
 	addr   string
+	root   string // folder of everything
 	roots  *x509.CertPool
 	peers  map[string]*testpki.Identity // patient, null (in the list, other domain), stranger, foreign
 	logs   *syncBuffer
@@ -99,7 +100,7 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 	check(t, pki.WriteAnchors(file("anchors.pem")))
 	front := must(pki.Server("mx.operateur.test", "127.0.0.1"))(t)
 	check(t, front.WriteFiles(file("front.pem"), file("front.key")))
-	w := &world{t: t, logs: &syncBuffer{}, dir: fakeDirectory{}, peers: map[string]*testpki.Identity{}, roots: x509.NewCertPool(), served: make(chan error, 1)}
+	w := &world{t: t, root: dir, logs: &syncBuffer{}, dir: fakeDirectory{}, peers: map[string]*testpki.Identity{}, roots: x509.NewCertPool(), served: make(chan error, 1)}
 	w.roots.AddCert(pki.Root.Cert)
 	w.peers["patient"] = must(pki.Operator(testpki.Subject{C: "FR", ST: "Paris (75)", O: "PLATEFORME PATIENT TEST", OU: "300000000000003", CN: "mail.patient.test"}))(t)
 	w.peers["other"] = must(pki.Operator(testpki.Subject{C: "FR", O: "AUTRE OPERATEUR TEST", CN: "mail.autre.test"}))(t)
@@ -141,7 +142,7 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 		Hostname:  "mx.operateur.test",
 		TLS:       must(tlsconf.NewFront(tlsconf.FrontConfig{Name: "operator", CertFile: file("front.pem"), KeyFile: file("front.key"), RequestClientCert: true}))(t),
 		Judge:     must(tlsconf.NewJudge(tlsconf.JudgeConfig{AnchorFiles: []string{file("anchors.pem")}}))(t),
-		List:      must(whitelist.NewKeeper(whitelist.KeeperConfig{File: file("list.xml"), StateDir: t.TempDir(), Load: whitelist.Options{Anchors: anchors}, Log: log}))(t),
+		List:      must(whitelist.NewKeeper(whitelist.KeeperConfig{File: file("list.xml"), StateDir: t.TempDir(), Load: whitelist.Options{Anchors: anchors, SignerNames: []string{"signataire.test"}}, Log: log}))(t),
 		Directory: w.dir, Store: w.store,
 		Delivery: delivery.New(delivery.Config{Store: w.store, Hostname: "mx.operateur.test"}),
 		Log:      log,
@@ -302,7 +303,7 @@ func (w *world) inbox(address string) []string {
 
 // spooled lists the files left in the spool.
 func (w *world) spooled() []string {
-	files, _ := filepath.Glob(filepath.Join(w.srv.Store.Dir(), "spool", "*"))
+	files, _ := filepath.Glob(filepath.Join(w.root, "store", "spool", "*"))
 	return files
 }
 
