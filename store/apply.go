@@ -61,8 +61,7 @@ type change struct {
 func newApply(s *Store, tx *bolt.Tx) *apply {
 	a := &apply{s: s, tx: tx, now: s.now().UTC(), sys: s.mem.sys, bals: map[BALID]*balWork{}, byAddr: map[Address]BALID{},
 		boxes: map[MailboxID]*boxWork{}, words: map[KeywordSet][]string{}, sets: map[string]KeywordSet{},
-		dirs: map[string]struct{}{}}
-	a.once.init()
+		dirs: map[string]struct{}{}, once: onceChanges{}}
 	for i, n := range bucketNames {
 		a.buckets[i] = tx.Bucket(n)
 	}
@@ -283,6 +282,8 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return a.copy(op.From, op.To, op.Runs, true, res)
 	case Expunge:
 		return a.expunge(op, res)
+	case forget:
+		return a.forgetBlob(op)
 	}
 	return fmt.Errorf("%w: %T", ErrInvalid, op)
 }
@@ -331,7 +332,7 @@ func (a *apply) publish() {
 			b.wake()
 		}
 	}
-	a.once.publish(s)
+	s.once.update(a.once)
 }
 
 func (m *memory) publishBox(id MailboxID, w *boxWork) {

@@ -1,0 +1,444 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	bolt "go.etcd.io/bbolt"
+
+	"mssd/message"
+	"mssd/trace"
+)
+
+const (
+	metaVersion = 0
+	metaDelay   = 700 * time.Millisecond // what is derived waits this long for company
+	maxPending  = 16384                  // entries; more are left out and derived again when asked for
+	maxTextLen  = 256 << 10              // octets of a text, unpacked
+	textCache   = 32 << 20               // octets of unpacked texts kept
+)
+
+var (
+	bktMeta    = []byte("meta")  // message → structure
+	bktText    = []byte("text")  // message → words, zstd
+	bktMsgID   = []byte("msgid") // pseudonym of the Message-ID, message → 1
+	bktMetaSys = []byte("sys")
+)
+
+// derived is what meta.db keeps of a message, encoded. meta nil: it is to be forgotten.
+type derived struct {
+	id    trace.ID
+	meta  []byte
+	text  []byte
+	msgID []byte // 16 octets; nil none
+}
+
+// metaDB holds what can be derived from the bodies. It may be deleted and may lag.
+type metaDB struct {
+	s   *Store
+	db  *bolt.DB
+	enc *zstd.Encoder
+	dec *zstd.Decoder
+
+	mu      sync.Mutex
+	pending map[trace.ID]derived
+	writing map[trace.ID]derived // being written now
+	poke    chan struct{}        // cap 1: something is pending
+	quit    chan struct{}
+
+	cacheMu sync.Mutex
+	cache   map[trace.ID]message.Text
+	cached  int
+}
+
+func openMeta(s *Store) (*metaDB, error) {
+	m := &metaDB{s: s, pending: map[trace.ID]derived{}, poke: make(chan struct{}, 1), quit: make(chan struct{}), cache: map[trace.ID]message.Text{}}
+	var err error
+	if m.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(4),
+		zstd.WithWindowSize(64<<10), zstd.WithLowerEncoderMem(true)); err != nil {
+		return nil, err
+	}
+	if m.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(4), zstd.WithDecoderMaxMemory(1<<20)); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(s.dir, "meta.db")
+	if m.db, err = openBolt(path, mmapSize, s.opt.NoSync); errors.Is(err, ErrCorrupt) {
+		s.log.Warn("meta.db is damaged: made again from the bodies", "err", err)
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+		m.db, err = openBolt(path, mmapSize, s.opt.NoSync)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := m.db.Update(initMeta); err != nil {
+		m.db.Close()
+		return nil, fmt.Errorf("store: meta.db: %w", err)
+	}
+	return m, nil
+}
+
+// initMeta makes the buckets; those of another version are dropped.
+func initMeta(tx *bolt.Tx) error {
+	want := []byte{metaVersion}
+	if b := tx.Bucket(bktMetaSys); b == nil || !bytes.Equal(b.Get([]byte("version")), want) {
+		for _, n := range [][]byte{bktMetaSys, bktMeta, bktText, bktMsgID} {
+			if tx.Bucket(n) != nil {
+				if err := tx.DeleteBucket(n); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, n := range [][]byte{bktMetaSys, bktMeta, bktText, bktMsgID} {
+		if _, err := tx.CreateBucketIfNotExists(n); err != nil {
+			return err
+		}
+	}
+	return tx.Bucket(bktMetaSys).Put([]byte("version"), want)
+}
+
+func (m *metaDB) encode(id trace.ID, meta *message.Meta, text message.Text) (derived, error) {
+	d := derived{id: id}
+	var err error
+	if d.meta, err = meta.AppendBinary(nil); err != nil {
+		return d, fmt.Errorf("store: %w", err)
+	}
+	raw, err := text.AppendBinary(nil)
+	if err != nil {
+		return d, fmt.Errorf("store: %w", err)
+	}
+	d.text = m.enc.EncodeAll(raw, make([]byte, 0, len(raw)/2+64))
+	d.msgID = m.hash(meta.MessageID)
+	return d, nil
+}
+
+// hash is the pseudonym of a Message-ID, nil for the empty one.
+func (m *metaDB) hash(messageID string) []byte {
+	messageID = strings.Trim(strings.TrimSpace(messageID), "<>")
+	if messageID == "" {
+		return nil
+	}
+	return m.s.keys.mac("message-id", messageID)
+}
+
+// add hands an entry over to be written soon. Where too many wait it is left out.
+func (m *metaDB) add(d derived) {
+	m.mu.Lock()
+	if len(m.pending) < maxPending || d.meta == nil {
+		m.pending[d.id] = d
+	}
+	m.mu.Unlock()
+	select {
+	case m.poke <- struct{}{}:
+	default:
+	}
+}
+
+func (m *metaDB) forget(id trace.ID) { m.add(derived{id: id}) }
+
+func (m *metaDB) stop() { close(m.quit) }
+
+// run is the committer of meta.db.
+func (m *metaDB) run() {
+	defer m.dec.Close()
+	for {
+		select {
+		case <-m.poke:
+		case <-m.quit:
+			m.write()
+			return
+		}
+		t := time.NewTimer(metaDelay)
+		select {
+		case <-t.C:
+		case <-m.quit:
+			t.Stop()
+		}
+		m.write()
+	}
+}
+
+func (m *metaDB) write() {
+	m.mu.Lock()
+	m.writing, m.pending = m.pending, map[trace.ID]derived{}
+	m.mu.Unlock()
+	if len(m.writing) > 0 {
+		if err := m.db.Update(m.put); err != nil {
+			// It is all derived: the next start, or the next question, makes it again.
+			m.s.log.Warn("meta.db not written", "err", err)
+		}
+	}
+	m.mu.Lock()
+	m.writing = nil
+	m.mu.Unlock()
+}
+
+func (m *metaDB) put(tx *bolt.Tx) error {
+	meta, text, msgID := tx.Bucket(bktMeta), tx.Bucket(bktText), tx.Bucket(bktMsgID)
+	meta.FillPercent, text.FillPercent = 0.9, 0.9
+	ids := make([]trace.ID, 0, len(m.writing))
+	for id := range m.writing {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	for _, id := range ids {
+		d, k := m.writing[id], keyID(id)
+		if d.meta == nil {
+			if err := errors.Join(meta.Delete(k), text.Delete(k)); err != nil {
+				return err
+			}
+			continue
+		}
+		err := errors.Join(meta.Put(k, d.meta), text.Put(k, d.text))
+		if d.msgID != nil {
+			err = errors.Join(err, msgID.Put(append(slices.Clone(d.msgID), k...), []byte{1}))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waiting is an entry that is not written yet.
+func (m *metaDB) waiting(id trace.ID) (derived, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	d, ok := m.pending[id]
+	if !ok {
+		d, ok = m.writing[id]
+	}
+	return d, ok && d.meta != nil
+}
+
+// get is what is kept of a message, ok false where nothing is.
+func (m *metaDB) get(id trace.ID, bucket []byte) (v []byte, ok bool, err error) {
+	if d, ok := m.waiting(id); ok {
+		if bytes.Equal(bucket, bktMeta) {
+			return d.meta, true, nil
+		}
+		return d.text, true, nil
+	}
+	err = m.db.View(func(tx *bolt.Tx) error {
+		v = bytes.Clone(tx.Bucket(bucket).Get(keyID(id)))
+		return nil
+	})
+	return v, v != nil, err
+}
+
+// derive reads the body again.
+func (m *metaDB) derive(ctx context.Context, id trace.ID) (*message.Meta, message.Text, error) {
+	var rec blobRec
+	err := m.s.view(func(get func(int, []byte) []byte) error {
+		v := get(bktBlob, keyID(id))
+		if v == nil {
+			return ErrNoMessage
+		}
+		var err error
+		rec, err = decodeBlob(v)
+		return err
+	})
+	if err != nil {
+		return nil, message.Text{}, err
+	}
+	f, err := m.s.openBlob(id, rec.Size)
+	if err != nil {
+		return nil, message.Text{}, err
+	}
+	defer f.Close()
+	meta, text, err := message.Scan(ctxReader{ctx, io.NewSectionReader(f, 0, rec.Size)})
+	if err != nil {
+		return nil, text, fmt.Errorf("store: scan of %s: %w", id, err)
+	}
+	d, err := m.encode(id, meta, text)
+	if err != nil {
+		return nil, text, err
+	}
+	m.add(d)
+	return meta, text, nil
+}
+
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r ctxReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// catchUp derives, at start, what a crash or an older program left out.
+func (m *metaDB) catchUp(ctx context.Context) {
+	var from []byte
+	for ctx.Err() == nil {
+		ids, next, err := m.missing(from)
+		if err != nil {
+			m.s.log.Warn("meta.db not complete", "err", err)
+			return
+		}
+		for _, id := range ids {
+			if _, _, err := m.derive(ctx, id); err != nil && ctx.Err() == nil && !errors.Is(err, ErrNoMessage) {
+				m.s.log.Warn("structure of a message not derived", "err", err)
+			}
+		}
+		if from = next; from == nil {
+			return
+		}
+	}
+}
+
+// missing looks at a page of bodies for those of which meta.db has nothing of this version.
+func (m *metaDB) missing(from []byte) (ids []trace.ID, next []byte, err error) {
+	var page []trace.ID
+	err = m.s.index.View(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketNames[bktBlob]).Cursor()
+		k, _ := c.Seek(append([]byte{}, from...))
+		for ; k != nil && len(page) < 1000; k, _ = c.Next() {
+			page = append(page, idOfKey(k))
+		}
+		next = bytes.Clone(k)
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	err = m.db.View(func(tx *bolt.Tx) error {
+		b, t := tx.Bucket(bktMeta), tx.Bucket(bktText)
+		for _, id := range page {
+			v := b.Get(keyID(id))
+			if _, ok := m.waiting(id); !ok && (v == nil || t.Get(keyID(id)) == nil || v[0] != message.MetaVersion) {
+				ids = append(ids, id)
+			}
+		}
+		return nil
+	})
+	return ids, next, err
+}
+
+// Meta is the structure of a message, derived again from its body where it is missing or old.
+func (s *Store) Meta(ctx context.Context, id MessageID) (*message.Meta, error) {
+	v, ok, err := s.meta.get(id, bktMeta)
+	if err != nil {
+		return nil, err
+	}
+	if ok {
+		if m, err := message.ParseMeta(v); err == nil && m.Version == message.MetaVersion {
+			return m, nil
+		}
+	}
+	m, _, err := s.meta.derive(ctx, id)
+	return m, err
+}
+
+// Text is the words of a message, derived again from its body where they are missing. It is shared: never change
+// it.
+func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {
+	if t, ok := s.meta.cachedText(id); ok {
+		return t, nil
+	}
+	v, ok, err := s.meta.get(id, bktText)
+	if err != nil {
+		return message.Text{}, err
+	}
+	if ok {
+		if t, err := s.meta.unpack(v); err == nil {
+			s.meta.keep(id, t)
+			return t, nil
+		}
+	}
+	_, t, err := s.meta.derive(ctx, id)
+	return t, err
+}
+
+// Texts calls fn for each message in order until it returns false; outside of any transaction. A message that is
+// gone meanwhile yields the empty Text.
+func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
+	for i, id := range ids {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		t, err := s.Text(ctx, id)
+		if err != nil && !errors.Is(err, ErrNoMessage) {
+			return err
+		}
+		if !fn(i, t) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (m *metaDB) unpack(v []byte) (message.Text, error) {
+	raw, err := m.dec.DecodeAll(v, nil)
+	if err != nil || len(raw) > maxTextLen {
+		return message.Text{}, corrupt("text")
+	}
+	return message.ParseText(raw)
+}
+
+func (m *metaDB) cachedText(id trace.ID) (message.Text, bool) {
+	m.cacheMu.Lock()
+	defer m.cacheMu.Unlock()
+	t, ok := m.cache[id]
+	return t, ok
+}
+
+// keep remembers an unpacked text; a full cache loses some, whichever the map yields first.
+func (m *metaDB) keep(id trace.ID, t message.Text) {
+	const entry = 128 // octets beside the words
+	m.cacheMu.Lock()
+	defer m.cacheMu.Unlock()
+	if _, ok := m.cache[id]; ok {
+		return
+	}
+	m.cached += len(t.Header) + len(t.Body) + entry
+	m.cache[id] = t
+	for old, o := range m.cache {
+		if m.cached <= textCache {
+			break
+		}
+		delete(m.cache, old)
+		m.cached -= len(o.Header) + len(o.Body) + entry
+	}
+}
+
+func (m *metaDB) byMessageID(messageID string) ([]trace.ID, error) {
+	h := m.hash(messageID)
+	if h == nil {
+		return nil, nil
+	}
+	var ids []trace.ID
+	m.mu.Lock()
+	for _, group := range []map[trace.ID]derived{m.pending, m.writing} {
+		for id, d := range group {
+			if bytes.Equal(d.msgID, h) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	m.mu.Unlock()
+	err := m.db.View(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bktMsgID).Cursor()
+		for k, _ := c.Seek(h); bytes.HasPrefix(k, h) && len(ids) < 1000; k, _ = c.Next() {
+			ids = append(ids, idOfKey(k))
+		}
+		return nil
+	})
+	slices.Sort(ids)
+	return slices.Compact(ids), err
+}

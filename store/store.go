@@ -1,0 +1,345 @@
+// Package store keeps the BALs of this operator: their mailboxes, messages, flags and UIDs, and the trace.
+//
+// delivery and imapd write a body into a Blob while it streams past, then Commit a Batch, a value of typed
+// operations; Commit returns only when the batch would survive a power failure. One goroutine, the committer, takes
+// whatever batches are queued, evaluates them one after the other, moves the bodies to their place, makes them
+// durable with one sync, commits the index once, tells the watchers, and answers. Readers get rows, structure and
+// bodies in short pieces; BALs, members and counts are answered from memory. Nobody else touches the files under
+// the data directory.
+//
+// On disk (docs/format.md): index.db is the authority; meta.db is derived from the bodies and may be deleted; blobs/
+// holds a file per message; spool/ holds what is on its way; keys holds secrets.
+//
+// Invariants, checked by Check (the numbers are those of Problem.Invariant):
+//  1. Every value in index.db can be decoded and every key has its length; the pages of the file are sound.
+//  2. UIDs only grow: each is below UIDNEXT (RFC 9051, Section 2.3.1.1). UIDVALIDITY is never used twice.
+//  3. MODSEQ of rows and tombstones is at most HIGHESTMODSEQ (RFC 7162, Section 3.1); a tombstone is above the
+//     pruned ones, its UIDs are below UIDNEXT and have no row.
+//  4. The counts of a mailbox are those of its rows.
+//  5. The totals of a BAL are the sums of its mailboxes.
+//  6. The prefix record of (BAL, message) exists exactly while rows use it, and counts them.
+//  7. The record of a body counts the BALs that have it; one without is in the list of the dead, no other is.
+//  8. The body of each record is a file of the right size; a row's size is that of prefix and body.
+//  9. The keyword sets of rows exist and are part of those of their mailbox.
+//  10. Names of a BAL's mailboxes are unique, INBOX is among them; mailboxes, members and subscriptions have a BAL.
+//  11. A delivery that is not confirmed stands once in the list of these.
+//  12. Events are numbered without gap, up to the last number given.
+//  13. What is answered from memory is what stands in the index.
+//
+// It does not parse messages (package message does), does not decide who may read (auth) or what a message becomes
+// (delivery), and knows no protocol.
+//
+// Security: it talks to nobody. Callers may pass on names, keywords and octets from outside: names and keywords are
+// checked and bounded here, bodies and prefixes are never interpreted. Files are readable by their owner only.
+// Version 0 keeps bodies in clear: it is for the first landing, not for production. A pseudonym is an HMAC under a key of this
+// store; no patient address, subject or file name is ever written to a name, log or error.
+//
+// Standards: RFC 9051 (mailboxes, UIDs, flags), RFC 7162 (MODSEQ, VANISHED), RFC 6851 (MOVE), RFC 6154 (special use).
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"mssd/trace"
+)
+
+const (
+	defaultFloor  = 64 << 20 // octets
+	defaultRetain = 7 * 24 * time.Hour
+	mmapSize      = 64 << 30 // of address space, not of memory
+	smallMmap     = 1 << 30
+	versionLine   = "mssd store 0\n"
+)
+
+// Options of Open. The zero value of each field is usable, but for Dir.
+type Options struct {
+	Dir            string
+	Create         bool             // make a store where the directory is empty or missing
+	Log            *slog.Logger     // nil: none
+	Now            func() time.Time // nil: time.Now
+	SpaceFloor     int64            // octets that the fronts leave free; 0: 64 MiB, negative: none
+	RetainExpunged time.Duration    // a body stays this long after its last row went; 0: 7 days, negative: none
+	NoSync         bool             // tests only: a power failure may take everything
+	SyncEach       bool             // sync each body and directory by itself rather than the file system at once
+}
+
+// Store is an open store. All its methods are safe for concurrent use.
+type Store struct {
+	opt     Options
+	dir     string
+	log     *slog.Logger
+	now     func() time.Time
+	fs      fileSystem
+	root    *os.File
+	index   *bolt.DB
+	meta    *metaDB
+	keys    *keys
+	ids     *trace.Source
+	syncAll bool
+
+	mu  sync.RWMutex
+	mem *memory
+
+	queue   chan *request
+	quit    chan struct{} // closed by Close
+	stopped chan struct{} // closed by the committer
+	closing sync.Once
+	bg      sync.WaitGroup
+	cancel  context.CancelFunc // of the background work
+
+	lazyMu    sync.Mutex
+	lazy      lazy
+	lazyTimer *time.Timer
+	dropped   atomic.Uint64
+
+	failOnce sync.Once
+	failErr  error // set before failed is closed
+	failed   chan struct{}
+
+	// Owned by the committer.
+	group       []*request
+	once        *onceTable
+	lastDir     string
+	commitIndex func(*bolt.Tx) error // a seam for tests
+}
+
+// Open opens the store in a directory. One process at a time can have it open (ErrLocked).
+func Open(opt Options) (*Store, error) { return open(opt, nil) }
+
+// open takes another file system for tests.
+func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
+	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncAll: !opt.SyncEach, commitIndex: commitTx,
+		queue: make(chan *request, maxGroup), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if err := s.layout(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.closeFiles()
+		}
+	}()
+	if s.root, err = os.Open(s.dir); err != nil {
+		return nil, err
+	}
+	s.fs = osFiles{s.root}
+	if wrap != nil {
+		s.fs = wrap(s.fs)
+	}
+	if err := s.openIndex(); err != nil {
+		return nil, err
+	}
+	if s.keys, err = loadKeys(filepath.Join(s.dir, "keys"), s.opt.Create); err != nil {
+		return nil, err
+	}
+	if s.meta, err = openMeta(s); err != nil {
+		return nil, err
+	}
+	greatest, err := s.sweepFiles()
+	if err != nil {
+		return nil, err
+	}
+	if s.opt.Create { // last: a store half made is not taken for one
+		if err := s.writeVersion(); err != nil {
+			return nil, err
+		}
+	}
+	s.ids = trace.NewSource(max(greatest, s.mem.sys.LastID), s.now)
+	s.lazyTimer = time.NewTimer(time.Hour)
+	s.lazyTimer.Stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	go s.run()
+	s.bg.Go(s.meta.run)
+	s.bg.Go(func() { s.meta.catchUp(ctx) })
+	s.bg.Go(func() { s.sweepDead(ctx) })
+	return s, nil
+}
+
+var layoutDirs = []string{"blobs", "spool", "trace", "state"}
+
+// layout checks that the directory holds a store of our version, or may become one.
+func (s *Store) layout() error {
+	v, err := os.ReadFile(filepath.Join(s.dir, "VERSION"))
+	switch {
+	case err == nil && string(v) == versionLine:
+		s.opt.Create = false
+	case err == nil:
+		return fmt.Errorf("%w: %s says %q, this program reads version %d", ErrVersion, filepath.Join(s.dir, "VERSION"), clip(v), FormatVersion)
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("store: %w", err)
+	case !s.opt.Create:
+		return fmt.Errorf("%w: %s", ErrNoStore, s.dir)
+	}
+	if !s.opt.Create {
+		return nil
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	names, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	for _, n := range names {
+		if !ours[n.Name()] {
+			return fmt.Errorf("%w: %s is not empty (%s)", ErrNoStore, s.dir, n.Name())
+		}
+	}
+	for _, d := range layoutDirs {
+		if err := os.Mkdir(filepath.Join(s.dir, d), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("store: %w", err)
+		}
+	}
+	return nil
+}
+
+// ours are the names that an interrupted creation leaves.
+var ours = map[string]bool{"blobs": true, "spool": true, "trace": true, "state": true, "keys": true, "keys.new": true,
+	"index.db": true, "meta.db": true, "VERSION.new": true, "lost+found": true}
+
+func clip(b []byte) string { return strings.TrimSpace(string(b[:min(len(b), 40)])) }
+
+func (s *Store) writeVersion() error {
+	return writeFile(filepath.Join(s.dir, "VERSION"), []byte(versionLine))
+}
+
+func (s *Store) openIndex() error {
+	path := filepath.Join(s.dir, "index.db")
+	if _, err := os.Stat(path); err != nil && !s.opt.Create {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	var err error
+	if s.index, err = openBolt(path, mmapSize, s.opt.NoSync); err != nil {
+		return err
+	}
+	if s.opt.Create {
+		if err := s.index.Update(initIndex); err != nil {
+			return err
+		}
+	}
+	err = s.index.View(func(tx *bolt.Tx) error {
+		for _, n := range bucketNames {
+			if tx.Bucket(n) == nil {
+				return fmt.Errorf("%w: %s has no bucket %s", ErrCorrupt, path, n)
+			}
+		}
+		var err error
+		if s.mem, err = loadMemory(tx); err != nil {
+			return err
+		}
+		s.once, err = loadOnce(tx)
+		return err
+	})
+	return err
+}
+
+func initIndex(tx *bolt.Tx) error {
+	for _, n := range bucketNames {
+		if _, err := tx.CreateBucketIfNotExists(n); err != nil {
+			return err
+		}
+	}
+	sys := tx.Bucket(bucketNames[bktSys])
+	if sys.Get(sysKey) != nil {
+		return nil
+	}
+	return sys.Put(sysKey, encodeSys(sysRec{Version: FormatVersion}))
+}
+
+// openBolt opens a database file. A damaged one can panic inside bbolt: that becomes an error with its name.
+func openBolt(path string, mmap int, noSync bool) (db *bolt.DB, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("%w: %s cannot be opened (%v); restore it from a backup", ErrCorrupt, path, r)
+		}
+	}()
+	opt := bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: true,
+		InitialMmapSize: mmap, NoStatistics: true, NoSync: noSync}
+	db, err = bolt.Open(path, 0o600, &opt)
+	if err != nil && !errors.Is(err, berrors.ErrTimeout) && mmap > smallMmap {
+		opt.InitialMmapSize = smallMmap // little address space (ulimit -v)
+		if db2, err2 := bolt.Open(path, 0o600, &opt); err2 == nil {
+			return db2, nil
+		}
+	}
+	switch {
+	case err == nil:
+		return db, nil
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("%w: %s", ErrLocked, path)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
+	}
+	return nil, fmt.Errorf("store: open %s: %w", path, err)
+}
+
+// view runs fn in a short read transaction.
+func (s *Store) view(fn func(get func(bucket int, k []byte) []byte) error) error {
+	return s.index.View(func(tx *bolt.Tx) error {
+		return fn(func(bucket int, k []byte) []byte { return tx.Bucket(bucketNames[bucket]).Get(k) })
+	})
+}
+
+// Close commits what is queued and closes the files. Readers must be done before.
+func (s *Store) Close() error {
+	var err error
+	s.closing.Do(func() {
+		close(s.quit)
+		<-s.stopped
+		s.cancel()
+		s.meta.stop()
+		s.bg.Wait()
+		err = s.closeFiles()
+	})
+	return err
+}
+
+func (s *Store) closeFiles() error {
+	var errs []error
+	if s.index != nil {
+		errs = append(errs, s.index.Close())
+	}
+	if s.meta != nil {
+		errs = append(errs, s.meta.db.Close())
+	}
+	if s.root != nil {
+		errs = append(errs, s.root.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// NewID gives an id greater than all that were committed.
+func (s *Store) NewID() trace.ID { return s.ids.Next() }
+
+// FreeSpace is what may still be written to the disk, in octets.
+func (s *Store) FreeSpace() (int64, error) { return freeSpace(s.dir) }
+
+// SpaceFloor is the free space, in octets, under which the fronts take no mail.
+func (s *Store) SpaceFloor() int64 {
+	switch {
+	case s.opt.SpaceFloor < 0:
+		return 0
+	case s.opt.SpaceFloor == 0:
+		return defaultFloor
+	}
+	return s.opt.SpaceFloor
+}
