@@ -1,162 +1,122 @@
-// Package directory mirrors the Annuaire Santé and says what its answer means for a recipient of ours.
-//
-// Feeds (an LDAP server, the public extraction) are read into images: immutable, compact, one for each feed, swapped
-// atomically and saved under the state folder, so that a start needs no network. RCPT asks Decide, which looks into the
-// images, and gets known, unknown or cannot tell, and from the policy table an action. Only where that action would refuse
-// is the LDAP server itself asked, within a deadline.
-//
-// Invariants:
-//  1. An address is known when any live image knows it; it is gone only when every feed that had it lost it. An image is
-//     live until it is CannotTellAfter old.
-//  2. An absence becomes "unknown" only when proven: by a live question, or, where no server can be asked, by an image
-//     younger than StaleAfter of a feed that carries this kind of BAL. Everything else is "cannot tell".
-//  3. A feed that is empty, damaged or lost more than MaxLoss of its addresses is refused whole; its old image stays.
-//  4. A look-up takes no lock, does not allocate, and never waits for the network.
-//
-// It does not know our BALs: the caller says kind, structure and listing. Content sync (RFC 4533), download of the
-// extraction and search by name join it later.
-//
-// Security: the LDAP server and the extraction are believed about addresses; their sizes are bounded. Addresses of
-// patients are never asked for here. An attacker who can alter a feed can make mail to a published BAL be refused, which
-// the loss gate bounds, and cannot make us accept mail for a BAL that we do not hold.
-//
-// Standards: RFC 4511 (LDAP), RFC 2696 (paged results); the facts on the Annuaire are those of docs/trust.md.
 package directory
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Config is what a Directory needs. With neither LDAP nor Extraction every answer is CannotTell.
-type Config struct {
-	LDAP            *LDAPConfig
-	Extraction      *ExtractionConfig
-	StateDir        string        // where images are saved; "" not at all
-	Policy          Policy        // zero: DefaultPolicy
-	StaleAfter      time.Duration // 0: 48 h
-	CannotTellAfter time.Duration // 0: 15 days
-	LiveDeadline    time.Duration // 0: 300 ms
-	MaxLoss         float64       // share of its addresses that a feed may lose at once; 0: 0.20
-	Log             *slog.Logger  // nil: slog.Default()
-	Now             func() time.Time
-}
-
-// Directory is the mirror. It is safe for concurrent use.
+// Directory is the mirror. It is safe for use by many goroutines.
 type Directory struct {
-	cfg   Config
-	log   *slog.Logger
-	feeds []*feed
-	live  *liveLDAP // nil: no server to ask
+	cfg        Config
+	feeds      []*feed
+	live       *live // nil: no LDAP to ask
+	generation atomic.Uint64
 }
 
-// feed is one source and its present image.
+// feed is one source of rows and the image made from it.
 type feed struct {
-	name  string        // "ldap" or "extraction"; also the name of its file under StateDir
-	kinds string        // kinds that it carries, "" all
-	every time.Duration // between two readings
-	read  func(ctx context.Context, held *image) (*image, error)
+	name  string
+	kinds string // types of BAL that it carries; "" all
+	every time.Duration
+	read  func(ctx context.Context, held *image) (*image, error) // errUnchanged: the held one is still right
+	image atomic.Pointer[image]                                  // nil: none yet
 
-	image atomic.Pointer[image] // nil: none yet
+	refreshing sync.Mutex // one reading at a time
 
-	mu      sync.Mutex // one reading at a time; guards what follows
-	lastErr error
-	lastTry time.Time
-	nextTry time.Time
-	fails   int
+	mu       sync.Mutex // guards what follows
+	lastTry  time.Time
+	lastGood time.Time
+	nextTry  time.Time
+	lastErr  error
+	failures int
 }
 
-// errUnchanged is what a feed's read returns when it holds the newest.
-var errUnchanged = errors.New("unchanged")
+// errUnchanged says that the source is what the held image was made from.
+var errUnchanged = errors.New("directory: unchanged")
 
-// Open makes the mirror from the images saved under StateDir. A missing or damaged image is no error: the feed is read
-// again by Run. Errors: a configuration that cannot be used.
+// Open loads the images kept under StateDir. It fails for a faulty configuration only: a missing feed or image makes
+// answers of CannotTell. Run fills the images.
 func Open(cfg Config) (*Directory, error) {
-	setDefault(&cfg.StaleAfter, 48*time.Hour)
-	setDefault(&cfg.CannotTellAfter, 15*24*time.Hour)
-	setDefault(&cfg.LiveDeadline, 300*time.Millisecond)
-	setDefault(&cfg.MaxLoss, 0.20)
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
 	}
-	if cfg.Now == nil {
-		cfg.Now = time.Now
+	d := &Directory{cfg: cfg}
+	if cfg.LDAP != nil {
+		d.live = newLive(*cfg.LDAP, cfg)
+		d.feeds = append(d.feeds, &feed{name: "ldap", every: cfg.LDAP.Every, read: d.readLDAP})
 	}
-	cfg.Policy = cfg.Policy.withDefaults()
-	d := &Directory{cfg: cfg, log: cfg.Log}
-	if c := cfg.LDAP; c != nil {
-		if err := c.prepare(); err != nil {
-			return nil, err
-		}
-		d.feeds = append(d.feeds, &feed{name: "ldap", every: c.Every, read: c.read(cfg.Now)})
-		d.live = newLive(c, cfg.LiveDeadline, cfg.Now)
-	}
-	if c := cfg.Extraction; c != nil {
-		if err := c.prepare(); err != nil {
-			return nil, err
-		}
-		// The public extraction carries no APP and no CAB: its silence about them says nothing.
-		d.feeds = append(d.feeds, &feed{name: "extraction", kinds: "PER ORG", every: c.Every, read: c.read})
-	}
-	if cfg.StateDir == "" {
-		return d, nil
-	}
-	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
-		return nil, fmt.Errorf("directory: %w", err)
+	if cfg.Extraction != nil {
+		// The public extraction holds no APP and no CAB: its silence about them says nothing.
+		d.feeds = append(d.feeds, &feed{name: "extraction", kinds: "PER ORG", every: cfg.Extraction.Every, read: d.readExtraction})
 	}
 	for _, f := range d.feeds {
-		img, err := loadImage(d.stateFile(f))
-		switch {
-		case err == nil:
+		img, err := loadImage(cfg.StateDir, f.name)
+		if err != nil {
+			cfg.Log.Warn("directory image not loaded", "feed", f.name, "err", err)
+			f.lastErr = err
+		}
+		if img != nil {
 			f.image.Store(img)
-		case !errors.Is(err, os.ErrNotExist):
-			d.log.Warn("saved image of the directory not usable, the feed will be read again", "feed", f.name, "err", err)
+			d.generation.Store(max(d.generation.Load(), img.generation))
 		}
 	}
 	return d, nil
 }
 
-func setDefault[T comparable](p *T, v T) {
-	var zero T
-	if *p == zero {
-		*p = v
+// Close ends the connection for live questions. It does not end Run: cancel its context.
+func (d *Directory) Close() error {
+	if d.live != nil {
+		d.live.close()
 	}
+	return nil
 }
 
-// Run reads the feeds, each in its rhythm, until ctx ends; failures are tried again sooner, with back-off.
+// Run reads each feed at once and then again and again, until ctx ends.
 func (d *Directory) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, f := range d.feeds {
-		wg.Go(func() { d.runFeed(ctx, f) })
+		wg.Go(func() { d.keep(ctx, f) })
 	}
 	wg.Wait()
 }
 
-func (d *Directory) runFeed(ctx context.Context, f *feed) {
+func (d *Directory) keep(ctx context.Context, f *feed) {
 	for ctx.Err() == nil {
-		err := d.refresh(ctx, f)
+		_ = d.refresh(ctx, f) // logged there, and shown by Status
+		wait := f.wait(d.cfg.RetryAfter)
 		f.mu.Lock()
-		wait := f.every
-		if err != nil {
-			wait = min(f.every, time.Second<<min(f.fails, 10))
-		}
 		f.nextTry = d.cfg.Now().Add(wait)
 		f.mu.Unlock()
+		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+			timer.Stop()
+		case <-timer.C:
 		}
 	}
 }
 
-// Refresh reads every feed now. The error names each feed that failed and why; its old image stays.
+// wait is the time to the next reading: the usual one, or a back-off that doubles with each failure. A tenth is left
+// to chance, so that the operators of a country do not all ask at the same second.
+func (f *feed) wait(first time.Duration) time.Duration {
+	f.mu.Lock()
+	n := f.failures
+	f.mu.Unlock()
+	wait := f.every
+	if n > 0 {
+		wait = min(first<<min(n-1, 16), f.every)
+	}
+	return wait - time.Duration(rand.Int64N(int64(wait)/10+1))
+}
+
+// Refresh reads all feeds now. The error names each feed that failed and why; its old image stays.
 func (d *Directory) Refresh(ctx context.Context) error {
 	var errs []error
 	for _, f := range d.feeds {
@@ -165,155 +125,172 @@ func (d *Directory) Refresh(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// refresh reads one feed, judges what came and swaps it in.
 func (d *Directory) refresh(ctx context.Context, f *feed) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.lastTry = d.cfg.Now()
+	f.refreshing.Lock()
+	defer f.refreshing.Unlock()
+	start := time.Now()
 	held := f.image.Load()
 	img, err := f.read(ctx, held)
-	if errors.Is(err, errUnchanged) {
-		f.lastErr, f.fails = nil, 0
-		return nil
-	}
 	if err == nil {
-		err = d.gate(held, img)
+		err = d.adopt(f, held, img)
 	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		err = fmt.Errorf("directory: feed %s: %w", f.name, err)
+	if ctx.Err() != nil && err != nil {
+		return ctx.Err() // our own end is no fault of the feed
+	}
+	unchanged := errors.Is(err, errUnchanged)
+	f.mu.Lock()
+	f.lastTry = d.cfg.Now()
+	if err == nil || unchanged {
+		f.lastGood, f.lastErr, f.failures = f.lastTry, nil, 0
+	} else {
+		err = fmt.Errorf("%s: %w", f.name, err)
 		f.lastErr = err
-		f.fails++
-		d.log.Warn("feed of the directory refused, the old image stays", "feed", f.name, "err", err)
+		f.failures++
+	}
+	f.mu.Unlock()
+	switch {
+	case unchanged:
+		return nil
+	case err != nil:
+		d.cfg.Log.Warn("directory feed not read, the old image stays", "feed", f.name, "err", err)
 		return err
 	}
-	img.Generation = 1
+	d.cfg.Log.Info("directory image", "feed", f.name, "rows", img.rows(), "faults", img.faults,
+		"generation", img.generation, "dur", time.Since(start))
+	return nil
+}
+
+// adopt puts a new image in force, unless it is empty or has lost too much.
+func (d *Directory) adopt(f *feed, held, img *image) error {
+	if img.rows() == 0 {
+		return ErrEmpty
+	}
 	if held != nil {
-		img.Generation = held.Generation + 1
-	}
-	if d.cfg.StateDir != "" {
-		if err := img.save(d.stateFile(f)); err != nil {
-			d.log.Warn("image of the directory not saved", "feed", f.name, "err", err)
+		if err := checkLoss(held, img, d.cfg.MaxLoss); err != nil {
+			return err
 		}
 	}
+	img.source, img.generation = f.name, d.generation.Add(1)
 	f.image.Store(img)
-	f.lastErr, f.fails = nil, 0
-	d.log.Info("directory read", "feed", f.name, "generation", img.Generation, "rows", len(img.rows), "dur", d.cfg.Now().Sub(f.lastTry))
-	return nil
-}
-
-// gate refuses an image that is empty or lost too much against the one held.
-func (d *Directory) gate(held, img *image) error {
-	if len(img.rows) == 0 {
-		return errors.New("it holds no address; refused")
+	if d.live != nil {
+		d.live.forget()
 	}
-	if held == nil || held.addresses == 0 {
-		return nil
-	}
-	lost := held.missingIn(img)
-	if share := float64(lost) / float64(held.addresses); share > d.cfg.MaxLoss {
-		return fmt.Errorf("it lost %d of %d addresses (%.1f %%, at most %.1f %% are taken); refused", lost, held.addresses, share*100, d.cfg.MaxLoss*100)
+	if err := saveImage(d.cfg.StateDir, f.name, img); err != nil {
+		// The image is right and in force; only a restart would find the former one.
+		d.cfg.Log.Error("directory image not saved", "feed", f.name, "err", err)
 	}
 	return nil
 }
 
-func (d *Directory) stateFile(f *feed) string { return d.cfg.StateDir + "/" + f.name + ".image" }
-
-// Lookup returns the holders of an address in the live images, in the order of the feeds.
+// Lookup gives the rows of an address in all live feeds, without repetition.
 func (d *Directory) Lookup(address string) []Entry {
-	var all []Entry
-	for _, f := range d.feeds {
-		if img := d.liveImage(f); img != nil {
-			for i := img.first(address); i != none; i = img.rows[i].next {
-				all = append(all, img.entry(i))
-			}
-		}
-	}
-	return all
+	rows, _ := d.lookup(address, "")
+	return rows
 }
 
-// liveImage is the feed's image unless it is too old to say anything.
-func (d *Directory) liveImage(f *feed) *image {
-	img := f.image.Load()
-	if img == nil || d.cfg.Now().Sub(img.Time) > d.cfg.CannotTellAfter {
-		return nil
-	}
-	return img
+// view is an image with its age at one moment. The zero view is none.
+type view struct {
+	*image
+	old time.Duration
 }
 
-// Decide answers for one recipient of ours. It waits for the network only where the policy would refuse, LiveDeadline
-// at most.
-func (d *Directory) Decide(ctx context.Context, q Query) Decision {
-	dec := d.fromImages(q)
-	dec.Action = d.cfg.Policy.action(q.Listing, dec.Answer)
-	if dec.Answer != Unknown && !(dec.Answer == CannotTell && dec.unproven) {
-		return dec
-	}
-	if d.cfg.Policy.action(q.Listing, Unknown).Refuses() && d.live != nil {
-		dec = d.ask(ctx, q, dec)
-		dec.Action = d.cfg.Policy.action(q.Listing, dec.Answer)
-	}
-	return dec
-}
-
-// fromImages answers from memory.
-func (d *Directory) fromImages(q Query) Decision {
-	dec := Decision{Answer: CannotTell, Note: "no image of the directory"}
+// lookup gives the rows and the youngest image that the answer rests on: one that knows the address, or, if none does,
+// one that carries this kind of BAL ("" any) and would know it.
+func (d *Directory) lookup(address, kind string) (rows []Entry, from view) {
+	now := d.cfg.Now()
 	for _, f := range d.feeds {
 		img := f.image.Load()
 		if img == nil {
 			continue
 		}
-		age := d.cfg.Now().Sub(img.Time)
-		if age > d.cfg.CannotTellAfter {
-			if dec.Source == "" {
-				dec = Decision{Answer: CannotTell, Source: f.name, Generation: img.Generation, Age: age, Note: "the image is too old"}
-			}
+		v := view{img, img.age(now)}
+		if v.old > d.cfg.CannotTellAfter {
 			continue
 		}
-		answer, note := img.match(q)
-		now := Decision{Answer: answer, Source: f.name, Generation: img.Generation, Age: age, Note: note}
-		if answer == Unknown {
-			switch {
-			case f.kinds != "" && !strings.Contains(f.kinds, strings.ToUpper(q.Kind)):
-				now.Answer, now.Note, now.unproven = CannotTell, "this feed carries no BAL of this kind", true
-			case age > d.cfg.StaleAfter:
-				now.Answer, now.Note, now.unproven = CannotTell, "the image is too old to prove an absence", true
-			}
-		}
-		if better(now, dec) {
-			dec = now
+		before := len(rows)
+		rows = img.appendEntries(rows, address)
+		switch found := len(rows) > before; {
+		case found && before == 0:
+			from = v
+		case !found && (before > 0 || !f.carries(kind)):
+		case from.image == nil || v.old < from.old:
+			from = v
 		}
 	}
-	return dec
+	return unique(rows), from
 }
 
-// better reports whether a says more than b: known, known otherwise, unknown, cannot tell.
-func better(a, b Decision) bool {
-	if a.Answer != b.Answer {
-		return a.Answer < b.Answer
+func (f *feed) carries(kind string) bool {
+	return f.kinds == "" || kind == "" || strings.Contains(f.kinds, strings.ToUpper(kind))
+}
+
+func unique(rows []Entry) []Entry {
+	out := rows[:0]
+	for _, e := range rows {
+		dup := false
+		for _, o := range out {
+			dup = dup || o == e
+		}
+		if !dup {
+			out = append(out, e)
+		}
 	}
-	return b.Source == "" || a.Age < b.Age
+	return out
 }
 
-// ask puts the question to the server itself, and keeps what the images said where it does not answer.
-func (d *Directory) ask(ctx context.Context, q Query, dec Decision) Decision {
-	entries, err := d.live.find(ctx, q.Address)
-	dec.Live = true
-	if err != nil {
-		dec.Answer, dec.Note = CannotTell, "the live question failed: "+err.Error()
+// Decide answers for a recipient. It asks the LDAP server only where the policy would not accept otherwise.
+func (d *Directory) Decide(ctx context.Context, q Query) Decision {
+	dec := d.fromImage(q)
+	dec.Action = d.cfg.Policy.Action(q.Listing, dec.Answer)
+	if dec.Action.accepts() || d.live == nil {
 		return dec
 	}
-	dec.Source, dec.Age, dec.unproven = "ldap live", 0, false
-	dec.Answer, dec.Note = matchEntries(q, entries)
+	ctx, cancel := context.WithTimeout(ctx, d.cfg.LiveDeadline)
+	defer cancel()
+	rows, err := d.live.ask(ctx, q.Address)
+	dec.Live = true
+	switch {
+	case err != nil:
+		dec.Answer, dec.Note = CannotTell, "the live question failed"
+		d.cfg.Log.Debug("live question failed", "err", err)
+	case len(rows) == 0:
+		dec.Answer, dec.Note = Unknown, "asked live"
+	default:
+		dec.Answer, dec.Note = compare(q, rows)
+	}
+	if err == nil {
+		dec.Source, dec.Age = "ldap-live", 0
+	}
+	dec.Action = d.cfg.Policy.Action(q.Listing, dec.Answer)
 	return dec
 }
 
-// Close ends the connection kept for live questions.
-func (d *Directory) Close() {
-	if d.live != nil {
-		d.live.close()
+func (d *Directory) fromImage(q Query) Decision {
+	rows, img := d.lookup(q.Address, q.Kind)
+	if img.image == nil {
+		return Decision{Answer: CannotTell, Note: d.whyNothing()}
 	}
+	dec := Decision{Source: img.source, Generation: img.generation, Age: img.old}
+	switch {
+	case len(rows) > 0:
+		dec.Answer, dec.Note = compare(q, rows)
+	case d.live == nil && img.old > d.cfg.StaleAfter:
+		dec.Answer, dec.Note = CannotTell, "the image is too old to say unknown"
+	default:
+		dec.Answer = Unknown
+	}
+	return dec
+}
+
+func (d *Directory) whyNothing() string {
+	note := "no image"
+	for _, f := range d.feeds {
+		if img := f.image.Load(); img != nil {
+			if img.age(d.cfg.Now()) <= d.cfg.CannotTellAfter {
+				return "no feed carries this type of BAL"
+			}
+			note = "the image is too old"
+		}
+	}
+	return note
 }

@@ -1,0 +1,307 @@
+package directory
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	ber "github.com/go-asn1-ber/asn1-ber"
+	"github.com/go-ldap/ldap/v3"
+
+	"mssd/tlsconf"
+)
+
+// The library's bound is 2 GiB for one packet, allocated before it is read; a server could make us take it all. It is a
+// package variable of the library, so the only place without a race is before anything runs.
+func init() { ber.MaxPacketLengthBytes = 16 << 20 }
+
+const maxSecret = 4096 // octets of a password file
+
+// dial connects, secures and binds, all within ctx and ConnectTimeout.
+func (l *LDAPConfig) dial(ctx context.Context) (_ *ldap.Conn, err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.ConnectTimeout)
+	defer cancel()
+	defer func() {
+		if err != nil {
+			if ctx.Err() != nil {
+				err = fmt.Errorf("%w (gave up: %w)", err, ctx.Err())
+			}
+			err = fmt.Errorf("%w: %s: %w", ErrUnavailable, l.URL, err)
+		}
+	}()
+	u, err := url.Parse(l.URL)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := l.secret()
+	if err != nil {
+		return nil, err
+	}
+	tlsConf, err := l.tls(u.Hostname())
+	if err != nil {
+		return nil, err
+	}
+	nc, err := l.connect(ctx, u, tlsConf)
+	if err != nil {
+		return nil, err
+	}
+	conn := ldap.NewConn(nc, u.Scheme == "ldaps")
+	// StartTLS and Bind wait without limit: closing the socket under them ends the wait.
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
+	defer stop()
+	conn.Start()
+	if err := l.open(conn, tlsConf, secret); err != nil {
+		_ = nc.Close()
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (l *LDAPConfig) connect(ctx context.Context, u *url.URL, conf *tls.Config) (net.Conn, error) {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"ldap": "389", "ldaps": "636"}[u.Scheme]
+	}
+	dialer := net.Dialer{KeepAlive: 30 * time.Second}
+	nc, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil || u.Scheme != "ldaps" {
+		return nc, err
+	}
+	tc := tls.Client(nc, conf)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	return tc, nil
+}
+
+func (l *LDAPConfig) open(conn *ldap.Conn, conf *tls.Config, secret string) error {
+	if l.StartTLS {
+		if err := conn.StartTLS(conf); err != nil {
+			return fmt.Errorf("StartTLS: %w", err)
+		}
+	}
+	switch {
+	case l.External:
+		if err := conn.ExternalBind(); err != nil {
+			return fmt.Errorf("bind with the client certificate: %w", err)
+		}
+	case l.BindDN != "":
+		if err := conn.Bind(l.BindDN, secret); err != nil {
+			return fmt.Errorf("bind as %s: %w", l.BindDN, err)
+		}
+	}
+	return nil
+}
+
+// secret reads the password; the file may be replaced while we run.
+func (l *LDAPConfig) secret() (string, error) {
+	if l.PasswordFile == "" {
+		return "", nil
+	}
+	raw, err := os.ReadFile(l.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("password file: %w", err)
+	}
+	s := strings.TrimRight(string(raw), "\r\n")
+	if s == "" || len(s) > maxSecret {
+		// RFC 4513, Section 5.1.2: a bind with an empty password succeeds as anonymous.
+		return "", fmt.Errorf("password file %s: expected 1 to %d octets", l.PasswordFile, maxSecret)
+	}
+	return s, nil
+}
+
+func (l *LDAPConfig) tls(host string) (*tls.Config, error) {
+	if !l.StartTLS && !strings.HasPrefix(l.URL, "ldaps:") {
+		return nil, nil
+	}
+	anchors, err := tlsconf.LoadAnchors(l.AnchorFiles)
+	if err != nil {
+		return nil, err
+	}
+	if anchors.Empty() {
+		return nil, fmt.Errorf("%s: no authority", strings.Join(l.AnchorFiles, ", "))
+	}
+	roots, _ := anchors.Pools()
+	conf := &tls.Config{RootCAs: roots, ServerName: host, MinVersion: tls.VersionTLS12}
+	if l.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(l.CertFile, l.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("client certificate: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}
+
+// names lists the attributes asked for.
+func (a Attributes) names() []string {
+	var out []string
+	for _, n := range a.fields() {
+		if n != "-" {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// fields are the names in the order of Entry.
+func (a Attributes) fields() [entryFields]string {
+	return [entryFields]string{a.Mail, a.Kind, a.StructureType, a.StructureID, a.PersonType, a.PersonID, a.Profession}
+}
+
+// addEntry puts an LDAP entry into a builder, one row for each address it holds.
+func (a Attributes) addEntry(b *builder, e *ldap.Entry) error {
+	var row [entryFields][]byte
+	var mails [][]byte
+	for i, name := range a.fields() {
+		for _, attr := range e.Attributes {
+			if name == "-" || !strings.EqualFold(attr.Name, name) || len(attr.ByteValues) == 0 {
+				continue
+			}
+			if i == 0 {
+				mails = attr.ByteValues
+			}
+			row[i] = attr.ByteValues[0]
+		}
+	}
+	row[1] = []byte(strings.ToUpper(string(row[1])))
+	row[2] = []byte(structureType(string(row[2])))
+	if len(row[1]) == 0 || len(row[1]) > maxKind {
+		return errors.New("no type of BAL")
+	}
+	for _, mail := range mails {
+		if !validAddress(mail) {
+			return errors.New("no address of the form local@domain")
+		}
+		row[0] = mail
+		if err := b.add(&row); err != nil {
+			return err
+		}
+	}
+	if len(mails) == 0 {
+		return errors.New("no address")
+	}
+	return nil
+}
+
+// readLDAP reads all rows, page by page, on a connection of its own: a long search holds up every other request on its
+// connection, and a limit of the library counts from the start of a search, not from its last sign of life.
+func (d *Directory) readLDAP(ctx context.Context, _ *image) (*image, error) {
+	l := d.cfg.LDAP
+	began := d.cfg.Now()
+	conn, err := l.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// The watchdog: a server that stops in mid-answer is not noticed otherwise.
+	dog := time.AfterFunc(l.ProgressTimeout, func() {
+		cancel(fmt.Errorf("%w: no progress for %v", ErrUnavailable, l.ProgressTimeout))
+	})
+	defer dog.Stop()
+	r := reading{cfg: l, conn: conn, b: newBuilder(0), alive: func() { dog.Reset(l.ProgressTimeout) }}
+	if err := r.pages(ctx); err != nil {
+		return nil, err
+	}
+	img, err := r.b.image()
+	if err != nil {
+		return nil, err
+	}
+	img.generated, img.faults, img.firstFault = began, r.faults, r.firstFault
+	return img, nil
+}
+
+// reading is one full read over LDAP.
+type reading struct {
+	cfg        *LDAPConfig
+	conn       *ldap.Conn
+	b          *builder
+	alive      func()
+	seen       int
+	faults     int
+	firstFault string
+}
+
+// pages follows the cookie of RFC 2696 to the end. A server without paged results sends everything in one page.
+func (r *reading) pages(ctx context.Context) error {
+	paging := ldap.NewControlPaging(r.cfg.PageSize)
+	for {
+		before := r.seen
+		answer, err := r.page(ctx, paging)
+		if err != nil {
+			return err
+		}
+		if answer == nil || len(answer.Cookie) == 0 {
+			return r.faultShare()
+		}
+		if r.seen == before {
+			return fmt.Errorf("%w: an empty page that is not the last", ErrPartial)
+		}
+		paging.SetCookie(answer.Cookie)
+	}
+}
+
+// page takes one page; it gives the server's paging control, nil without one.
+func (r *reading) page(ctx context.Context, paging *ldap.ControlPaging) (*ldap.ControlPaging, error) {
+	req := ldap.NewSearchRequest(r.cfg.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false, r.cfg.Filter,
+		r.cfg.Attributes.names(), []ldap.Control{paging})
+	res := r.conn.SearchAsync(ctx, req, 64)
+	var answer *ldap.ControlPaging
+	for res.Next() {
+		r.alive()
+		if c, ok := ldap.FindControl(res.Controls(), ldap.ControlTypePaging).(*ldap.ControlPaging); ok {
+			answer = c
+		}
+		if e := res.Entry(); e != nil {
+			if err := r.take(e); err != nil {
+				return nil, err
+			}
+		}
+	}
+	switch err := res.Err(); {
+	case ctx.Err() != nil: // the library ends without an error then
+		return nil, context.Cause(ctx)
+	case ldap.IsErrorAnyOf(err, ldap.LDAPResultSizeLimitExceeded, ldap.LDAPResultTimeLimitExceeded, ldap.LDAPResultAdminLimitExceeded):
+		return nil, fmt.Errorf("%w: after %d rows: %w", ErrPartial, r.seen, err)
+	case ldap.IsErrorWithCode(err, ldap.ErrorNetwork):
+		return nil, fmt.Errorf("%w: after %d rows: %w", ErrPartial, r.seen, err)
+	case err != nil:
+		return nil, fmt.Errorf("search below %q: %w", r.cfg.BaseDN, err)
+	case answer == nil && (r.conn.IsClosing() || r.conn.GetLastError() != nil):
+		// On a connection that is already closing the library ends a search without an error.
+		return nil, fmt.Errorf("%w: the connection ended after %d rows", ErrPartial, r.seen)
+	}
+	return answer, nil
+}
+
+func (r *reading) take(e *ldap.Entry) error {
+	r.seen++
+	if r.seen > r.cfg.MaxRows {
+		return fmt.Errorf("%w: more than %d rows", ErrTooLarge, r.cfg.MaxRows)
+	}
+	if err := r.cfg.Attributes.addEntry(r.b, e); err != nil {
+		r.faults++
+		if r.firstFault == "" {
+			r.firstFault = fmt.Sprintf("entry %d: %v", r.seen, err)
+		}
+	}
+	return nil
+}
+
+// faultShare refuses a reading of which more than a hundredth could not be used: an attribute is likely misnamed.
+func (r *reading) faultShare() error {
+	if r.faults > 20 && r.faults > r.seen/100 || r.faults > 0 && r.b.n == 0 {
+		return fmt.Errorf("%w: %d of %d entries are faulty, the first: %s", ErrFormat, r.faults, r.seen, r.firstFault)
+	}
+	return nil
+}
