@@ -18,7 +18,7 @@ var (
 	ErrThrottled   = errors.New("auth: too many failed logins")
 	ErrUnavailable = errors.New("auth: not possible for now")
 	ErrPrivacy     = errors.New("auth: not without TLS") // for the fronts: they know whether there is TLS
-	ErrRight       = errors.New("auth: the right is not in force")
+	ErrWithdrawn   = errors.New("auth: the right is not in force any more")
 )
 
 // Config says what logins are checked against. Zero values take the default named.
@@ -69,14 +69,11 @@ type Authenticator struct {
 	addrs throttle
 }
 
-// New makes an Authenticator.
-func New(cfg Config) (*Authenticator, error) {
-	if cfg.Store == nil {
-		return nil, errors.New("auth: no store")
-	}
+// New makes an Authenticator. Costs out of bounds are replaced by the default ones.
+func New(cfg Config) *Authenticator {
 	cfg.Argon = cfg.Argon.withDefaults()
-	if err := cfg.Argon.check(); err != nil {
-		return nil, err
+	if cfg.Argon.check() != nil {
+		cfg.Argon = DefaultParams()
 	}
 	if cfg.MaxParallel <= 0 {
 		cfg.MaxParallel = runtime.GOMAXPROCS(0)
@@ -106,7 +103,7 @@ func New(cfg Config) (*Authenticator, error) {
 		cache: newCache(cfg.Cache),
 		users: throttle{free: cfg.UserFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
 		addrs: throttle{free: cfg.AddrFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
-	}, nil
+	}
 }
 
 // Password checks a user name and a password given from an address of the network.
@@ -176,10 +173,10 @@ func (a *Authenticator) welcome(c candidate) *Principal {
 func (a *Authenticator) Check(p *Principal, g Grant) error {
 	bal, err := a.cfg.Store.BALByID(g.BAL.ID)
 	if err != nil || p == nil {
-		return ErrRight
+		return ErrWithdrawn
 	}
 	if bal.State != store.Active {
-		return ErrRight
+		return ErrWithdrawn
 	}
 	now := a.cfg.Now()
 	for _, m := range a.cfg.Store.Members(bal.ID) {
@@ -188,7 +185,7 @@ func (a *Authenticator) Check(p *Principal, g Grant) error {
 			return nil
 		}
 	}
-	return ErrRight
+	return ErrWithdrawn
 }
 
 // throttleUser is the key of a user: the member found, else the name as given, cut to a bound.

@@ -113,3 +113,17 @@ func isNamed(m store.Member, name string) bool {
 	_, short, ok := strings.Cut(m.ID, ":")
 	return strings.EqualFold(m.ID, name) || ok && strings.EqualFold(short, name)
 }
+
+// UserName is what a member types to log in to a BAL: its address where no other member has a password in force at now.
+func UserName(address store.Address, m store.Member, members []store.Member, now time.Time) string {
+	for _, o := range members {
+		if o.ID != m.ID && o.PasswordHash != "" && o.Active(now) {
+			_, short, ok := strings.Cut(m.ID, ":")
+			if !ok {
+				short = m.ID
+			}
+			return short + "%" + string(address)
+		}
+	}
+	return string(address)
+}
