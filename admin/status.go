@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"strconv"
@@ -90,7 +91,7 @@ func (s *Server) fsck(r *http.Request) (any, error) {
 	}
 	doc := Check{Problems: []string{}}
 	for _, p := range problems {
-		doc.Problems = append(doc.Problems, p.String())
+		doc.Problems = append(doc.Problems, fmt.Sprintf("invariant %d: %s", p.Invariant, p.Text))
 	}
 	s.Store.Record(event(r, trace.Admin, "fsck", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(len(problems))}))
 	return doc, nil

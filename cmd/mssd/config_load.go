@@ -68,7 +68,9 @@ func loadConfig(file string) (*Config, error) {
 	cfg, faults := parseConfig(b)
 	cfg.file = file
 	cfg.resolve(filepath.Dir(file))
-	faults = append(faults, cfg.check(faults)...)
+	if !slices.ContainsFunc(faults, func(f fault) bool { return f.Key == "" }) { // broken syntax hides what follows it
+		faults = append(faults, cfg.check(faults)...)
+	}
 	if len(faults) > 0 {
 		return nil, &configError{file, faults}
 	}
@@ -113,9 +115,21 @@ func parseConfig(b []byte) (*Config, []fault) {
 	}
 }
 
-// decodeText is the library's complaint without its package name.
+// decodeText is the library's complaint in our words.
 func decodeText(e *toml.DecodeError) string {
-	return strings.TrimPrefix(e.Error(), "toml: ")
+	text := strings.TrimPrefix(e.Error(), "toml: ")
+	var kind, field, want string
+	if _, err := fmt.Sscanf(text, "cannot decode TOML %s into struct field %s of type %s", &kind, &field, &want); err != nil {
+		return text
+	}
+	names := map[string]string{"[]string": "a list of texts", "string": "a text in quotes", "bool": "true or false",
+		"int": "a number", "int64": "a number", "uint32": "a number", "uint8": "a number", "[]uint32": "a list of numbers"}
+	if n, ok := names[want]; ok {
+		want = n
+	} else {
+		want = "a table"
+	}
+	return "is a TOML " + kind + "; expected " + want
 }
 
 func sorted(faults []fault) []fault {
@@ -125,13 +139,13 @@ func sorted(faults []fault) []fault {
 
 // resolve makes every file name absolute against the folder of the configuration file.
 func (c *Config) resolve(dir string) {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
 	for _, p := range c.paths() {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(dir, *p)
 		}
-	}
-	if abs, err := filepath.Abs(c.DataDir); err == nil && c.DataDir != "" {
-		c.DataDir = abs
 	}
 }
 

@@ -89,7 +89,7 @@ func fsck(ctx context.Context, c *admin.Client, dir string) (doc admin.Check, ho
 	}
 	doc.Problems = []string{}
 	for _, p := range problems {
-		doc.Problems = append(doc.Problems, p.String())
+		doc.Problems = append(doc.Problems, fmt.Sprintf("invariant %d: %s", p.Invariant, p.Text))
 	}
 	return doc, "checked here: no daemon answers on " + c.Socket + ", the store " + dir + " was opened alone", nil
 }

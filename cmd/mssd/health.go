@@ -36,16 +36,16 @@ func newHealth() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().DurationVar(&wait, "wait", 0, "wait so long for a daemon that is starting")
+	c.Flags().DurationVar(&wait, "wait", 0, "wait so long until it is well, for a daemon that is starting")
 	return ask.flags(c)
 }
 
-// waitHealth asks until somebody answers or the time is over.
+// waitHealth asks until the daemon is well or the time is over; it returns the last answer.
 func waitHealth(ctx context.Context, c *admin.Client, wait time.Duration) (admin.Health, error) {
 	end := time.Now().Add(wait)
 	for {
 		h, err := c.Health(ctx)
-		if err == nil || !errors.Is(err, admin.ErrNoDaemon) || time.Now().After(end) {
+		if err == nil && h.Status == "ok" || err != nil && !errors.Is(err, admin.ErrNoDaemon) || time.Now().After(end) {
 			return h, err
 		}
 		select {

@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 )
 
 // What systemd is told (sd_notify(3)). Without systemd these do nothing; a failure to tell changes nothing for mail.
 
-func notifyReady()    { _, _ = daemon.SdNotify(false, daemon.SdNotifyReady) }
-func notifyStopping() { _, _ = daemon.SdNotify(false, daemon.SdNotifyStopping) }
+func notifyReady()    { _, _ = systemd.SdNotify(false, systemd.SdNotifyReady) }
+func notifyStopping() { _, _ = systemd.SdNotify(false, systemd.SdNotifyStopping) }
 
 // notifyReloading begins a reload; Type=notify-reload needs the time of it, on the monotonic clock.
 func notifyReloading() {
@@ -20,13 +20,13 @@ func notifyReloading() {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		return
 	}
-	_, _ = daemon.SdNotify(false, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, ts.Nano()/1000))
+	_, _ = systemd.SdNotify(false, fmt.Sprintf("%s\nMONOTONIC_USEC=%d", systemd.SdNotifyReloading, ts.Nano()/1000))
 }
 
 // watch feeds systemd's watchdog while the store answers: a store that hangs leaves it unfed, and systemd starts mssd
 // again.
 func (d *daemon) watch(ctx context.Context) {
-	every, err := daemon.SdWatchdogEnabled(false)
+	every, err := systemd.SdWatchdogEnabled(false)
 	if err != nil || every <= 0 {
 		return
 	}
@@ -39,7 +39,7 @@ func (d *daemon) watch(ctx context.Context) {
 		case <-tick.C:
 			d.store.BALs() // takes the lock that every session needs
 			if d.store.Err() == nil {
-				_, _ = daemon.SdNotify(false, daemon.SdNotifyWatchdog)
+				_, _ = systemd.SdNotify(false, systemd.SdNotifyWatchdog)
 			}
 		}
 	}

@@ -104,4 +104,3 @@ func readSecret(file string) (string, error) {
 	}
 	return s, nil
 }
-
