@@ -39,12 +39,14 @@ func (w *wire) fromLibrary(line string) {
 	case w.ehlo:
 		w.ehloLine(line)
 	default:
-		if before, text, ours := strings.Cut(line, mark); ours {
-			line = before + text
-		} else {
-			line = libraryReply(w.replyTo, line)
+		before, text, ours := strings.Cut(line, mark)
+		switch {
+		case ours && text == "", w.replyTo == "BDAT" && line[:3] == "354": // nobody asked
+		case ours:
+			w.putReply(before + text)
+		default:
+			w.putReply(libraryReply(w.replyTo, line))
 		}
-		w.putReply(line)
 	}
 }
 
@@ -89,8 +91,6 @@ func libraryReply(verb, line string) string {
 			return "250 2.1.0 sender ok"
 		case "RCPT":
 			return "250 2.1.5 recipient ok"
-		case "BDAT":
-			return "250 2.0.0 continue"
 		}
 		return "250 2.0.0 ok"
 	case code == "502": // the library says 502 where RFC 5321, Section 4.3.2 says 503

@@ -23,7 +23,7 @@
 // Security: whoever reaches the port can send anything. Lines, errors, commands, recipients, connections,
 // time and octets are bounded by the constants of wire.go and by Server. What go-smtp v0.25.1 does not
 // do well is kept from it: it sees neither the clear phase nor STARTTLS, no address, no line over 4 KiB,
-// no malformed BDAT; its DATA reader is not used.
+// no BDAT; its DATA reader is not used.
 //
 // Standards: RFC 5321, RFC 3207 (STARTTLS), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 2920 (PIPELINING),
 // RFC 3030 (CHUNKING, not BINARYMIME), RFC 2034 and RFC 3463 (ENHANCEDSTATUSCODES), RFC 3461 (DSN

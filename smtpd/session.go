@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -32,8 +31,8 @@ const rejudgeAfter = time.Minute
 // commitWithin bounds a commit: it goes on when the peer hangs up.
 const commitWithin = time.Minute
 
-// A session is what go-smtp calls for one connection. Mail, Rcpt, Reset and Logout run on the goroutine
-// of the connection; Data too for DATA, but on its own one for BDAT, while Reset and Logout may be called.
+// A session is what go-smtp calls for one connection, always on the goroutine of the connection (go-smtp
+// calls Data on another one for BDAT; the wire does not let it see BDAT).
 type session struct {
 	srv    *Server
 	w      *wire
@@ -42,18 +41,17 @@ type session struct {
 	remote netip.Addr
 	start  time.Time // of the connection
 
-	verdict tlsconf.Verdict // owned by the goroutine of the connection, as its time
-	judged  time.Time
+	verdict tlsconf.Verdict // the last one
+	judged  time.Time       // when it was taken
 	helo    func() string
-
-	mu sync.Mutex // guards tx
-	tx transaction
+	tx      transaction
 }
 
 // transaction is one MAIL and what follows; RSET and the end of DATA replace it.
 type transaction struct {
 	open  bool
 	in    delivery.Incoming
+	size  int64 // announced by SIZE; 0 unknown
 	began time.Time
 }
 
@@ -106,13 +104,13 @@ func (s *session) guarded(cmd string, step func() error) (err error) {
 func (s *session) Mail(_ string, opts *smtp.MailOptions) error {
 	return s.guarded("MAIL", func() error {
 		in := s.incoming(opts)
-		if s.transaction().open { // go-smtp would let a second MAIL pass
+		if s.tx.open { // go-smtp would let a second MAIL pass
 			return s.answer("MAIL", &in, "", errSequence)
 		}
 		if err := s.mail(&in, opts.Size); err != nil {
 			return s.answer("MAIL", &in, "", err)
 		}
-		s.replace(transaction{open: true, in: in, began: s.srv.now()})
+		s.tx = transaction{open: true, in: in, size: opts.Size, began: s.srv.now()}
 		return nil
 	})
 }
@@ -170,7 +168,7 @@ func (s *session) bound(from message.Address, dn tlsconf.DN) error {
 // Rcpt adds a recipient; what it answers binds us (design §2.4).
 func (s *session) Rcpt(_ string, opts *smtp.RcptOptions) error {
 	return s.guarded("RCPT", func() error {
-		tx, addr := s.transaction(), s.w.path
+		tx, addr := s.tx, s.w.path
 		r := delivery.Recipient{Address: addr, Notify: notify(opts.Notify)}
 		if opts.OriginalRecipient != "" {
 			r.ORCPT = strings.ToLower(string(opts.OriginalRecipientType)) + ";" + opts.OriginalRecipient
@@ -178,7 +176,7 @@ func (s *session) Rcpt(_ string, opts *smtp.RcptOptions) error {
 		if !tx.open {
 			return s.answer("RCPT", &tx.in, "", errSequence)
 		}
-		err := s.rcpt(&r)
+		err := s.rcpt(&r, tx.size)
 		if err != nil {
 			name := "" // an address elsewhere may be a patient's
 			if s.srv.Store.HasDomain(addr.Domain()) {
@@ -189,7 +187,7 @@ func (s *session) Rcpt(_ string, opts *smtp.RcptOptions) error {
 		same := func(o delivery.Recipient) bool { return o.BAL.ID == r.BAL.ID }
 		if !slices.ContainsFunc(tx.in.Recipients, same) {
 			tx.in.Recipients = append(slices.Clip(tx.in.Recipients), r)
-			s.replace(tx)
+			s.tx = tx
 		}
 		if r.Decision.Action == directory.AcceptAlert {
 			s.log.Warn("recipient accepted against the directory", "bal", string(r.BAL.Address), "directory", r.Decision.Answer.String())
@@ -198,9 +196,9 @@ func (s *session) Rcpt(_ string, opts *smtp.RcptOptions) error {
 	})
 }
 
-func (s *session) rcpt(r *delivery.Recipient) error {
+func (s *session) rcpt(r *delivery.Recipient, size int64) error {
 	if strings.EqualFold(r.Address.Local(), "postmaster") || r.Address == "postmaster" {
-		return s.postmaster(r)
+		return s.postmaster(r, size)
 	}
 	if !s.srv.Store.HasDomain(r.Address.Domain()) {
 		return errRelay
@@ -209,7 +207,7 @@ func (s *session) rcpt(r *delivery.Recipient) error {
 	if err != nil {
 		return err
 	}
-	if err := usable(bal); err != nil {
+	if err := usable(bal, size); err != nil {
 		return err
 	}
 	r.BAL = bal
@@ -227,7 +225,8 @@ func (s *session) rcpt(r *delivery.Recipient) error {
 	return errDirLater
 }
 
-func usable(bal store.BAL) error {
+// usable says whether a BAL may receive a message of size octets, 0 when the peer did not say.
+func usable(bal store.BAL, size int64) error {
 	switch bal.State {
 	case store.Active:
 	case store.Declared:
@@ -237,7 +236,7 @@ func usable(bal store.BAL) error {
 	default:
 		return errClosedBAL
 	}
-	if bal.Full(0) || bal.QuotaOctets > 0 && bal.Octets >= bal.QuotaOctets {
+	if bal.Full(max(size, 1)) {
 		return store.ErrOverQuota
 	}
 	return nil
@@ -245,7 +244,7 @@ func usable(bal store.BAL) error {
 
 // postmaster exists at every domain of ours, and without one (RFC 5321, Section 4.5.1). It is no BAL of
 // the directory, so the policy is not asked.
-func (s *session) postmaster(r *delivery.Recipient) error {
+func (s *session) postmaster(r *delivery.Recipient, size int64) error {
 	domain := r.Address.Domain()
 	if r.Address == "postmaster" {
 		domain = ""
@@ -257,29 +256,29 @@ func (s *session) postmaster(r *delivery.Recipient) error {
 		return err
 	}
 	r.BAL = bal
-	return usable(bal)
+	return usable(bal, size)
 }
 
 // Data takes the message: RFC 5321, Section 3.3 and RFC 3030, Section 2.
-func (s *session) Data(r io.Reader) error {
+// The reader of go-smtp is not used: it would work octet by octet.
+func (s *session) Data(io.Reader) error {
 	s.srv.transfers.Add(1)
 	defer s.srv.transfers.Done()
 	s.w.active.Add(1)
 	defer s.w.active.Add(-1)
-	tx := s.transaction()
+	tx := s.tx
 	cmd := "DATA"
 	read := s.w.message
-	if _, pipe := r.(*io.PipeReader); pipe { // what go-smtp gives for BDAT
-		cmd = "BDAT"
-		read = func(sink io.Writer) error { return chunks(r, sink) }
+	if s.w.verb == "BDAT" {
+		cmd, read = "BDAT", s.w.chunked
 	}
 	return s.guarded(cmd, func() error {
 		s.w.guard.StartTransfer()
 		defer s.w.guard.EndTransfer()
 		id, err := s.data(&tx, read)
-		if errors.Is(err, errGone) {
+		if errors.Is(err, errGone) || errors.Is(err, errAborted) {
 			s.log.Info("transfer aborted", "cmd", cmd)
-			return replyTo(err).smtp() // nobody reads it
+			return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: mark} // not said
 		}
 		if err != nil {
 			return s.answer(cmd, &tx.in, "", err)
@@ -298,10 +297,10 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, e
 	sp, err := delivery.NewSpool(s.srv.Store, true, delivery.Limits{Size: s.srv.maxMessage()})
 	if err != nil {
 		// The octets must be read all the same: they are no commands.
-		if rerr := read(failed{err}); errors.Is(rerr, errGone) {
+		if rerr := read(failed{err}); rerr != nil {
 			return 0, rerr
 		}
-		return 0, err
+		return 0, err // an empty message has no octet to refuse
 	}
 	defer sp.Abort()
 	if err := read(sp); err != nil {
@@ -330,46 +329,13 @@ type failed struct{ err error }
 
 func (f failed) Write([]byte) (int, error) { return 0, f.err }
 
-// chunks copies a BDAT message. go-smtp itself reads the rest of a chunk that we do not want.
-func chunks(r io.Reader, sink io.Writer) error {
-	b := windows.Get().(*[]byte)
-	defer windows.Put(b)
-	for {
-		n, err := r.Read(*b)
-		if n > 0 {
-			if _, werr := sink.Write((*b)[:n]); werr != nil {
-				return werr
-			}
-		}
-		switch {
-		case err == io.EOF:
-			return nil
-		case err != nil: // RSET, or the connection ended
-			return errGone
-		}
-	}
-}
-
-// Reset is called for RSET, EHLO and after DATA; for BDAT also while Data runs, which has its own copy
-// and sees its pipe closed.
-func (s *session) Reset() { s.replace(transaction{}) }
+// Reset is called for RSET, EHLO and after each message.
+func (s *session) Reset() { s.tx = transaction{} }
 
 // Logout is the end of the connection, or of what go-smtp knows about it.
 func (s *session) Logout() error {
-	s.replace(transaction{})
+	s.tx = transaction{}
 	return nil
-}
-
-func (s *session) transaction() transaction {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.tx
-}
-
-func (s *session) replace(tx transaction) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tx = tx
 }
 
 func notify(n []smtp.DSNNotify) string {

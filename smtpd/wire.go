@@ -52,6 +52,7 @@ type wire struct {
 	store []byte          // memory of in
 	feed  []byte          // what Read gives to go-smtp before anything else
 	chunk int64           // octets left of a BDAT chunk
+	last  bool            // it is the last one
 	verb  string          // of the last line handed over
 	path  message.Address // of the last MAIL or RCPT
 	junk  int
@@ -77,13 +78,12 @@ func newWire(t *tls.Conn, g *guard.Conn) *wire {
 	return w
 }
 
-// Read gives go-smtp what it may see: a command line, octets of a BDAT chunk, the end of a message.
+// Read gives go-smtp what it may see: a command line, or the end of a message.
 func (w *wire) Read(p []byte) (int, error) {
-	switch {
-	case len(w.feed) > 0:
-	case w.chunk > 0:
-		return w.readChunk(p)
-	default:
+	if len(w.feed) == 0 {
+		if err := w.skipChunk(); err != nil {
+			return 0, err
+		}
 		line, err := w.nextLine()
 		if err != nil {
 			return 0, err
@@ -93,22 +93,6 @@ func (w *wire) Read(p []byte) (int, error) {
 	n := copy(p, w.feed)
 	w.feed = w.feed[n:]
 	return n, nil
-}
-
-func (w *wire) readChunk(p []byte) (int, error) {
-	if int64(len(p)) > w.chunk {
-		p = p[:w.chunk]
-	}
-	n, err := copy(p, w.in), error(nil)
-	if w.in = w.in[n:]; n == 0 {
-		n, err = w.recv(p)
-	}
-	w.chunk -= int64(n)
-	if err != nil {
-		// Not io.EOF: go-smtp would take it for the end of the chunk and store half a message.
-		err = io.ErrUnexpectedEOF
-	}
-	return n, err
 }
 
 // nextLine answers lines that are not for the library until one is.
@@ -123,7 +107,7 @@ func (w *wire) nextLine() ([]byte, error) {
 		}
 		pass, err := w.command(line)
 		switch {
-		case errors.Is(err, errChunk), errors.Is(err, io.EOF):
+		case errors.Is(err, errChunk):
 			return nil, w.end(err)
 		case err != nil:
 			w.answer(err)
@@ -256,7 +240,10 @@ func (w *wire) command(line []byte) ([]byte, error) {
 	w.mu.Lock()
 	w.replyTo, w.ehlo = verb, verb == "EHLO"
 	w.mu.Unlock()
-	if args != "" {
+	switch {
+	case verb == "BDAT":
+		verb = "DATA" // see chunked
+	case args != "":
 		return []byte(verb + " " + args + "\r\n"), nil
 	}
 	return []byte(verb + "\r\n"), nil
@@ -328,7 +315,7 @@ func transferLine(w *wire, args string) (string, error) {
 	return "", nil
 }
 
-// chunkLine frames BDAT (RFC 3030, Section 2). A size that cannot be read leaves the end of the chunk
+// chunkLine reads a BDAT line (RFC 3030, Section 2). A size that cannot be read leaves the end of the chunk
 // unknown: the connection cannot go on.
 func chunkLine(w *wire, args string) (string, error) {
 	f := strings.Fields(args)
@@ -339,9 +326,9 @@ func chunkLine(w *wire, args string) (string, error) {
 	if err != nil || n > maxChunk || f[0][0] == '+' {
 		return "", errChunk
 	}
-	w.chunk = int64(n)
+	w.chunk, w.last = int64(n), len(f) == 2
 	w.guard.SetBusy(true)
-	return args, nil
+	return "", nil
 }
 
 // mailLine takes the address out: go-smtp checks addresses loosely, unquotes local parts and echoes them.

@@ -157,6 +157,13 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 	return w
 }
 
+// as is the same world for a sub-test.
+func (w *world) as(t testing.TB) *world {
+	sub := *w
+	sub.t = t
+	return &sub
+}
+
 func (w *world) close() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
