@@ -1,0 +1,136 @@
+package directory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// synthetic writes an extraction of n rows with addresses and domains as long as the real ones.
+func synthetic(t testing.TB, n int) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "synthetic.txt")
+	var b strings.Builder
+	b.WriteString(header + "\n")
+	for i := range n {
+		fmt.Fprintf(&b, "PER|%s|8|%011d|8%011d|1|%09d||DR|NOM%d|PRENOM|C|Civil|10|Médecin|SM54|Médecine générale|O|CABINET DE VILLE||||12||RUE|DU PUITS||99101 VALCLAIR|99101|99|FRANCE\n",
+			address(i), i, i, i%99999, i)
+	}
+	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func address(i int) string { return fmt.Sprintf("prenom.nom%d@test-medecins%d.mssante.fr", i, i%5000) }
+
+const published = 540_000 // rows of the real extraction, about
+
+func BenchmarkLoad(b *testing.B) {
+	file := synthetic(b, published)
+	b.ResetTimer()
+	for b.Loop() {
+		d := open(b, Config{Extraction: &ExtractionConfig{File: file}})
+		if err := d.Refresh(context.Background()); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(d.Status().Feeds[0].Octets)/1e6, "MB-held")
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	d := open(b, Config{Extraction: &ExtractionConfig{File: synthetic(b, published)}})
+	if err := d.Refresh(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	img := d.feeds[0].image.Load()
+	asked := make([]string, 1<<16)
+	for i := range asked {
+		asked[i] = address(i * 7919 % published)
+	}
+	for _, hit := range []bool{true, false} {
+		b.Run(map[bool]string{true: "hit", false: "miss"}[hit], func(b *testing.B) {
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				a := asked[i&(len(asked)-1)]
+				if !hit {
+					a = a[1:]
+				}
+				if img.has(a) != hit {
+					b.Fatal(a)
+				}
+				i++
+			}
+		})
+	}
+}
+
+func TestImageIsCompact(t *testing.T) {
+	const n = 50_000
+	d := open(t, Config{Extraction: &ExtractionConfig{File: synthetic(t, n)}})
+	if err := d.Refresh(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	runtime.GC()
+	if got := d.Status().Feeds[0].Octets; got > 150_000_000/published*n {
+		t.Errorf("%d rows take %d octets", n, got)
+	}
+	img := d.feeds[0].image.Load()
+	for i := range n {
+		if rows := img.appendEntries(nil, strings.ToUpper(address(i))); len(rows) != 1 || rows[0].PersonID != fmt.Sprintf("%011d", i) {
+			t.Fatalf("row %d: %+v", i, rows)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() { img.has("prenom.NOM7@test-medecins7.mssante.fr") }); n != 0 {
+		t.Errorf("a look-up allocates %v times", n)
+	}
+}
+
+func TestKeptImageDamaged(t *testing.T) {
+	dir := t.TempDir()
+	b := newBuilder(1)
+	for _, a := range []string{"a@x.test", "b@x.test"} {
+		row := [entryFields][]byte{[]byte(a), []byte("ORG")}
+		if err := b.add(&row); err != nil {
+			t.Fatal(err)
+		}
+	}
+	img, err := b.image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img.source = "ldap"
+	if err := saveImage(dir, "ldap", img); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(imagePath(dir, "ldap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back, err := parseImage(good); err != nil || back.rows() != 2 || !back.has("B@x.test") {
+		t.Fatalf("whole: %v", err)
+	}
+	for i := range good {
+		bad := append([]byte(nil), good...)
+		bad[i] ^= 0x10
+		if _, err := parseImage(bad); !errors.Is(err, ErrImage) {
+			t.Fatalf("octet %d changed: %v", i, err)
+		}
+		if _, err := parseImage(good[:i]); !errors.Is(err, ErrImage) {
+			t.Fatalf("cut at %d: %v", i, err)
+		}
+	}
+	if err := os.WriteFile(imagePath(dir, "ldap"), good[:40], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, Config{LDAP: &LDAPConfig{URL: "ldap://127.0.0.1:1"}, StateDir: dir})
+	if st := d.Status(); st.Usable || !strings.Contains(st.Feeds[0].LastError, "ldap.image") {
+		t.Errorf("the damaged image is not reported: %+v", st)
+	}
+}
