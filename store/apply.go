@@ -303,6 +303,7 @@ func (a *apply) flush() error {
 			return err
 		}
 	}
+	a.sys.Commits++
 	return a.buckets[bktSys].Put(sysKey, encodeSys(a.sys))
 }
 

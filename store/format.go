@@ -179,6 +179,7 @@ type sysRec struct {
 	LastValidity UIDValidity
 	LastSeq      uint64   // of the trace
 	LastID       trace.ID // the greatest id committed
+	Commits      uint64   // how many there were
 }
 
 func encodeSys(r sysRec) []byte {
@@ -188,7 +189,7 @@ func encodeSys(r sysRec) []byte {
 	b = binary.AppendUvarint(b, uint64(r.LastKeywords))
 	b = binary.AppendUvarint(b, uint64(r.LastValidity))
 	b = binary.AppendUvarint(b, r.LastSeq)
-	return binary.AppendUvarint(b, uint64(r.LastID))
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(r.LastID)), r.Commits)
 }
 
 func decodeSys(v []byte) (sysRec, error) {
@@ -199,7 +200,7 @@ func decodeSys(v []byte) (sysRec, error) {
 	}
 	r.LastBAL, r.LastMailbox = BALID(d.u32()), MailboxID(d.u32())
 	r.LastKeywords, r.LastValidity = KeywordSet(d.u32()), UIDValidity(d.u32())
-	r.LastSeq, r.LastID = d.u(), trace.ID(d.u())
+	r.LastSeq, r.LastID, r.Commits = d.u(), trace.ID(d.u()), d.u()
 	return r, d.done("sys record")
 }
 

@@ -343,3 +343,13 @@ func (s *Store) SpaceFloor() int64 {
 	}
 	return s.opt.SpaceFloor
 }
+
+// Closed reports whether Close was called.
+func (s *Store) Closed() bool {
+	select {
+	case <-s.quit:
+		return true
+	default:
+		return false
+	}
+}
