@@ -91,11 +91,15 @@ func (c *conn) receive(lit *wire.Literal, blob *store.Blob, scan *message.Scanne
 			break
 		}
 		if err != nil {
-			c.bye = true // the stream is broken in mid-message
-			return fmt.Errorf("imapd: message of APPEND: %w", err)
+			return fmt.Errorf("%w: %w", errCutOff, err)
 		}
 	}
-	return lit.Close()
+	err := lit.Close()
+	var syn *wire.SyntaxError
+	if err != nil && !errors.As(err, &syn) {
+		return fmt.Errorf("%w: %w", errCutOff, err)
+	}
+	return err
 }
 
 func (c *conn) appendTo(m store.Mailbox, a wire.Append, blob *store.Blob) (response, error) {

@@ -147,15 +147,13 @@ func (c *conn) readFailed(cmd *wire.Command, err error) bool {
 	var fatal *wire.FatalError
 	var ne net.Error
 	switch {
-	case errors.As(err, &syn):
+	case errors.As(err, &syn), errors.As(err, &fatal):
 		if !c.countEarly() {
 			return false
 		}
 		r, _ := respond(err)
 		c.finish(tagOf(cmd), r)
-		return c.out.flush() == nil
-	case errors.As(err, &fatal):
-		c.sayBye("", fatal.Msg)
+		return c.out.flush() == nil && !c.bye
 	case errors.As(err, &ne) && ne.Timeout():
 		c.sayBye("", "Nothing was heard for too long")
 	}

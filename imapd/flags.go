@@ -97,5 +97,5 @@ func (c *conn) tellRows(res *store.Result, before store.ModSeq, silent, withUID 
 			c.flagsOf(r, withUID)
 		}
 	}
-	c.sel.ownChange(before, res.Ops[0].ModSeq)
+	c.sel.own = ownChange{before: before, after: res.Ops[0].ModSeq, uids: res.Ops[0].UIDs, silent: silent}
 }

@@ -47,6 +47,7 @@ var (
 	errNoRight    = no("NOPERM", "Your role does not allow this")
 	errGone       = errors.New("imapd: the selected mailbox is gone")
 	errRight      = errors.New("imapd: the right was withdrawn")
+	errCutOff     = errors.New("imapd: the message of an APPEND did not come whole")
 	errTooBig     = errors.New("imapd: message over the size limit")
 	errNumber     = bad("", "No message has that number")
 	errNameFixed  = no("CANNOT", "This mailbox can be neither created nor removed")
@@ -58,6 +59,7 @@ var (
 func respond(err error) (r response, known bool) {
 	var f *fault
 	var syn *wire.SyntaxError
+	var fatal *wire.FatalError
 	switch {
 	case errors.As(err, &f):
 		return f.response, true
@@ -66,6 +68,10 @@ func respond(err error) (r response, known bool) {
 			return response{statusNO, "TOOBIG", "A literal is too large"}, true
 		}
 		return response{statusBAD, "", syn.Msg}, true
+	case errors.As(err, &fatal):
+		return response{statusBYE, "", fatal.Msg}, true
+	case errors.Is(err, errCutOff):
+		return response{statusBYE, "", "The message was cut off"}, true
 	case errors.Is(err, wire.ErrBadCharset):
 		return response{statusNO, "BADCHARSET (US-ASCII UTF-8)", "Use UTF-8"}, true
 

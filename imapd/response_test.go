@@ -22,6 +22,8 @@ func TestRespond(t *testing.T) {
 		{errNoRight, "NO [NOPERM]"},
 		{&wire.SyntaxError{Msg: "x"}, "BAD []"},
 		{&wire.SyntaxError{Msg: "x", TooBig: true}, "NO [TOOBIG]"},
+		{&wire.FatalError{Msg: "x"}, "BYE []"},
+		{errCutOff, "BYE []"},
 		{wire.ErrBadCharset, "NO [BADCHARSET (US-ASCII UTF-8)]"},
 		{store.ErrNoMailbox, "NO [NONEXISTENT]"},
 		{store.ErrNoBAL, "NO [NONEXISTENT]"},

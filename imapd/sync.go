@@ -22,6 +22,7 @@ type selected struct {
 	// recent are the messages that this session is the first to see (RFC 3501, Section 2.3.2): those from
 	// recentFrom on within the snapshot, later ones run by run.
 	recent   []store.Run
+	own      ownChange
 	keywords []string
 	watch    *store.Watcher
 }
@@ -67,10 +68,11 @@ func (c *conn) sync(how announce) error {
 	}
 	c.newKeywords()
 	for _, r := range ch.Rows {
-		if r.UID < old {
+		if r.UID < old && !s.own.hides(r) {
 			c.flagsOf(r, false)
 		}
 	}
+	s.own = ownChange{}
 	s.modSeq = ch.Mailbox.HighestModSeq
 	return nil
 }
@@ -214,11 +216,15 @@ func parseFlag(name string) store.Flag {
 	return 0
 }
 
-// ownChange takes note of a change that this session made itself and has told, or need not tell: when nobody
-// else wrote in between, the view is then as new as the store, and sync has nothing to repeat. If somebody
-// did, sync tells all, which is allowed and never wrong.
-func (s *selected) ownChange(before, after store.ModSeq) {
-	if s.modSeq == before && after == before+1 {
-		s.modSeq = after
-	}
+// ownChange is what this session did to flags itself and has told, or need not tell.
+type ownChange struct {
+	before, after store.ModSeq // of the mailbox when it was asked for, and by the change
+	uids          []store.Run  // what it touched
+	silent        bool
+}
+
+// hides says whether sync need not tell of a row: the client knows. A silent change is hidden only when nobody
+// else wrote in between, since a row then shows that other change too.
+func (o ownChange) hides(r store.Row) bool {
+	return r.ModSeq == o.after && runsHold(o.uids, r.UID) && (!o.silent || o.after == o.before+1)
 }
