@@ -86,7 +86,7 @@ func benchConfig(dir string, t *story.Trust, ports []string) *Config {
 	c.IMAP.Listen, c.IMAP.ListenTLS, c.IMAP.Cert, c.IMAP.Key = ports[1:2], ports[2:3], t.ServerCert, t.ServerKey
 	c.IMAP.MaxConnections, c.IMAP.MaxConnectionsPerAddress = 20_000, 20_000
 	c.Trust.Anchors = []string{t.Anchors}
-	c.WhiteList.File = t.ListFile
+	c.WhiteList.File, c.WhiteList.SignerNames = t.ListFile, []string{story.ListSigner}
 	c.Directory.Extraction = &ExtractionFeed{File: filepath.Join(dir, "extraction.txt")}
 	c.Login.Argon2Time, c.Login.Argon2MemoryKiB = 1, 64
 	c.Admin.Socket = filepath.Join(dir, "admin.sock")

@@ -105,7 +105,7 @@ type WhiteListConfig struct {
 	// Anchors are the authorities of its signer. Optional: those of [trust].
 	Anchors []string `toml:"anchors"`
 	// SignerNames holds the names of which the signer's certificate must carry one (common name or mail
-	// address). Optional: empty takes any signer of these authorities.
+	// address). Optional: the signer of the national list. It changes every three years: name old and new for a while.
 	SignerNames []string `toml:"signer_names"`
 	// WarnAfter and DeferAfter are ages of the list: past the first health says degraded, past the second the
 	// operator front answers 451. Optional.
@@ -231,7 +231,7 @@ func defaultConfig() *Config {
 			IdleTimeout:              Duration(31 * time.Minute),
 		},
 		Trust:     TrustConfig{CRLGrace: Duration(24 * time.Hour)},
-		WhiteList: WhiteListConfig{WarnAfter: Duration(24 * time.Hour), DeferAfter: Duration(7 * 24 * time.Hour), MaxLossPercent: 20},
+		WhiteList: WhiteListConfig{SignerNames: listSigners(), WarnAfter: Duration(24 * time.Hour), DeferAfter: Duration(7 * 24 * time.Hour), MaxLossPercent: 20},
 		Directory: DirectoryConfig{
 			StaleAfter:      Duration(48 * time.Hour),
 			CannotTellAfter: Duration(15 * 24 * time.Hour),
@@ -242,6 +242,9 @@ func defaultConfig() *Config {
 		Shutdown: ShutdownConfig{Grace: Duration(20 * time.Second)},
 	}
 }
+
+// listSigners are the names in the certificate that signs the national list (read off the list of 2025-02-28).
+func listSigners() []string { return []string{"alb.mssante.fr", "alb@mssante.fr"} }
 
 // Defaults of the feeds, which are present only when their table is.
 const (

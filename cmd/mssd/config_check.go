@@ -82,6 +82,9 @@ func (c *Config) checkTrust(k *checker) {
 	}
 	k.duration("trust.crl_grace", c.Trust.CRLGrace, 0, 30*24*time.Hour)
 	k.path("whitelist.file", c.WhiteList.File, "the signed list of domains (XML)")
+	if len(c.WhiteList.SignerNames) == 0 {
+		k.bad("whitelist.signer_names", "is empty; expected a name in the signer's certificate: any other certificate of the anchors could sign a list")
+	}
 	k.duration("whitelist.warn_after", c.WhiteList.WarnAfter, time.Minute, 365*24*time.Hour)
 	k.duration("whitelist.defer_after", c.WhiteList.DeferAfter, time.Minute, 365*24*time.Hour)
 	if c.WhiteList.DeferAfter < c.WhiteList.WarnAfter {

@@ -213,7 +213,7 @@ func (d *demo) config() *Config {
 	c.SMTP.Listen, c.SMTP.Cert, c.SMTP.Key = []string{any}, d.trust.ServerCert, d.trust.ServerKey
 	c.IMAP.Listen, c.IMAP.ListenTLS, c.IMAP.Cert, c.IMAP.Key = []string{any}, []string{any}, d.trust.ServerCert, d.trust.ServerKey
 	c.Trust.Anchors = []string{d.trust.Anchors}
-	c.WhiteList.File = d.trust.ListFile
+	c.WhiteList.File, c.WhiteList.SignerNames = d.trust.ListFile, []string{story.ListSigner}
 	c.Directory.LDAP = &LDAPFeed{URL: "ldap://" + d.annuaire.Addr}
 	c.Admin.Socket = filepath.Join(d.dir, "admin.sock")
 	c.Metrics.Listen = any

@@ -63,7 +63,7 @@ func newWhitelistVerify() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringSliceVar(&anchors, "anchors", nil, "PEM file of the authorities of the signer (may be repeated)")
-	f.StringSliceVar(&signers, "signer", nil, "name that the signer's certificate must carry (may be repeated)")
+	f.StringSliceVar(&signers, "signer", listSigners(), "name of which the signer's certificate must carry one")
 	f.BoolVar(&noChain, "no-chain", false, "verify digest and signature only")
 	return c
 }

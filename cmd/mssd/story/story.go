@@ -22,6 +22,9 @@ const (
 	PatientINS  = "274119912345610"
 	PatientName = "Élodie TESTAVRIL"
 
+	// ListSigner is the name of whoever signs the white list.
+	ListSigner = "liste-blanche.demo.test"
+
 	PharmacyDomain = "demo-officines.mssante.fr"
 	Pharmacy       = "pharmacie.du.pont@" + PharmacyDomain
 	PharmacyName   = "PHARMACIE DU PONT"

@@ -73,7 +73,7 @@ func (t *Trust) issue() error {
 }
 
 func (t *Trust) writeList(bound []string) error {
-	signer, err := t.PKI.Signer("liste-blanche.demo.test", "liste@demo.test")
+	signer, err := t.PKI.Signer(ListSigner, "liste@demo.test")
 	if err != nil {
 		return err
 	}
