@@ -1,0 +1,297 @@
+package store_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"mssd/store"
+	"mssd/store/storetest"
+	"mssd/trace"
+)
+
+var errInjected = errors.New("injected fault")
+
+// faultFS fails the operation of a name once it is armed, after doing it or without.
+type faultFS struct {
+	store.FileSystem
+	f *fault
+}
+
+type fault struct {
+	op    string
+	done  bool // do it, then fail
+	armed bool
+	fired bool
+}
+
+func (f *fault) run(op string, do func() error) error {
+	if !f.armed || f.op != op {
+		return do()
+	}
+	f.fired = true
+	if f.done {
+		return errors.Join(do(), errInjected)
+	}
+	return errInjected
+}
+
+func (x faultFS) Rename(a, b string) error {
+	return x.f.run("rename", func() error { return x.FileSystem.Rename(a, b) })
+}
+func (x faultFS) Mkdir(p string) error {
+	return x.f.run("mkdir", func() error { return x.FileSystem.Mkdir(p) })
+}
+func (x faultFS) SyncAll() error { return x.f.run("syncall", x.FileSystem.SyncAll) }
+func (x faultFS) SyncDir(p string) error {
+	return x.f.run("syncdir", func() error { return x.FileSystem.SyncDir(p) })
+}
+func (x faultFS) Create(p string) (file store.File, err error) {
+	err = x.f.run("create", func() error { file, err = x.FileSystem.Create(p); return err })
+	return faultFile{file, x.f}, err
+}
+
+type faultFile struct {
+	store.File
+	f *fault
+}
+
+func (x faultFile) Write(p []byte) (n int, err error) {
+	err = x.f.run("write", func() error { n, err = x.File.Write(p); return err })
+	return n, err
+}
+func (x faultFile) Sync() error { return x.f.run("sync", x.File.Sync) }
+
+// tryDeliver is a delivery each step of which may fail.
+func tryDeliver(s *store.Store, to store.Ref, body string) (store.MessageID, error) {
+	b, err := s.NewBlob()
+	if err != nil {
+		return 0, err
+	}
+	defer b.Abort()
+	if _, err := io.WriteString(b, body); err != nil {
+		return 0, err
+	}
+	if err := b.Finish(nil, emptyText); err != nil {
+		return 0, err
+	}
+	res, err := s.Commit(context.Background(), &store.Batch{Blob: b, Ops: []store.Op{store.AddMessage{Ref: to, Delivery: true}}})
+	if err != nil {
+		return 0, err
+	}
+	return res.ID, nil
+}
+
+func TestFaults(t *testing.T) {
+	for _, each := range []bool{false, true} {
+		for _, op := range []string{"create", "write", "sync", "mkdir", "rename", "syncdir", "syncall", "commit"} {
+			for _, done := range []bool{false, true} {
+				if each && op == "syncall" || !each && (op == "syncdir" || op == "sync") {
+					continue // not a step of this way
+				}
+				t.Run(fmt.Sprintf("%s/each=%v/written=%v", op, each, done), func(t *testing.T) { testFault(t, each, fault{op: op, done: done}) })
+			}
+		}
+	}
+}
+
+func testFault(t *testing.T, each bool, f fault) {
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, SyncEach: each}
+	s, err := store.OpenWith(opt, func(fs store.FileSystem) store.FileSystem { return faultFS{fs, &f} })
+	if err != nil {
+		t.Fatal(err)
+	}
+	bal := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	in := box(t, s, bal.ID, "INBOX")
+	s.SetCommit(func(tx *bolt.Tx) error { return f.run("commit", tx.Commit) })
+	acked := map[store.MessageID]string{}
+	if f.op != "mkdir" { // the first delivery makes the directory
+		id, err := tryDeliver(s, in.Ref, "before")
+		if err != nil {
+			t.Fatal(err)
+		}
+		acked[id] = "before"
+	}
+	f.armed = true
+	if _, err := tryDeliver(s, in.Ref, "during"); err == nil {
+		t.Fatal("the delivery went through")
+	}
+	f.armed = false
+	if !f.fired {
+		t.Fatal("the fault was not reached")
+	}
+	id, err := tryDeliver(s, in.Ref, "after")
+	unknown := f.op == "commit" || strings.HasPrefix(f.op, "sync") && f.op != "sync"
+	if unknown {
+		if !errors.Is(err, store.ErrFailed) {
+			t.Errorf("after a failed %s: %v, want ErrFailed", f.op, err)
+		}
+		select {
+		case <-s.Failed():
+		default:
+			t.Error("Failed is not closed")
+		}
+	} else if f.op == "sync" && errors.Is(err, store.ErrFailed) {
+		unknown = true
+	} else if err != nil {
+		t.Errorf("after a failed %s: %v", f.op, err)
+	} else {
+		acked[id] = "after"
+	}
+	s.Close()
+
+	s = storetest.Open(t, opt)
+	counts := map[store.MessageID]int{}
+	bodies := map[string]int{}
+	for _, r := range rows(t, s, in.Ref) {
+		counts[r.Message]++
+		bodies[read(t, s, bal.ID, r.Message)]++
+	}
+	for id, body := range acked {
+		if counts[id] != 1 || read(t, s, bal.ID, id) != body {
+			t.Errorf("acknowledged message %q stands %d times", body, counts[id])
+		}
+	}
+	if bodies["during"] > 0 && (f.op != "commit" || !f.done) {
+		t.Error("a delivery that failed before the commit is there")
+	}
+	if n, _ := filepath.Glob(filepath.Join(opt.Dir, "spool", "*")); len(n) > 0 {
+		t.Errorf("left in spool: %q", n)
+	}
+	if n, _ := filepath.Glob(filepath.Join(opt.Dir, "blobs", "*", "*")); len(n) != len(counts) {
+		t.Errorf("%d bodies for %d messages", len(n), len(counts))
+	}
+}
+
+// TestMain runs the child of TestKill in its own process.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("MSSD_STORE_KILL_CHILD"); dir != "" {
+		killChild(dir)
+	}
+	os.Exit(m.Run())
+}
+
+func killBody(id trace.ID) string {
+	return fmt.Sprintf("Subject: %s\r\n\r\n%s", id, strings.Repeat(id.String(), 300))
+}
+
+func killChild(dir string) {
+	s, err := store.Open(store.Options{Dir: dir, Create: true})
+	if err != nil {
+		fmt.Println("error", err)
+		os.Exit(1)
+	}
+	bal, err := s.BAL("a@bal.example")
+	if err != nil {
+		_, err = s.Commit(context.Background(), &store.Batch{Ops: []store.Op{store.PutBAL{Create: true, BAL: store.BAL{Address: "a@bal.example", Kind: store.ORG, State: store.Active, Listing: store.Published}}}})
+		if err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+		bal, _ = s.BAL("a@bal.example")
+	}
+	in, _ := s.Mailbox(bal.ID, "INBOX")
+	lines := make(chan string)
+	for range 8 {
+		go func() {
+			for {
+				b, err := s.NewBlob()
+				if err == nil {
+					io.WriteString(b, killBody(b.ID()))
+					err = b.Finish(nil, emptyText)
+				}
+				if err == nil {
+					_, err = s.Commit(context.Background(), &store.Batch{Blob: b, Ops: []store.Op{store.AddMessage{Ref: in.Ref}}})
+				}
+				if err != nil {
+					lines <- "error " + err.Error()
+					return
+				}
+				lines <- b.ID().String()
+			}
+		}()
+	}
+	for l := range lines {
+		fmt.Println(l)
+	}
+}
+
+// TestKill kills a process that delivers, again and again: what it acknowledged is there once, with the right octets.
+func TestKill(t *testing.T) {
+	rounds := 4
+	if n, err := strconv.Atoi(os.Getenv("MSSD_CRASH_ROUNDS")); err == nil {
+		rounds = n
+	}
+	dir := filepath.Join(t.TempDir(), "s")
+	acked := map[string]bool{}
+	for round := range rounds {
+		killRound(t, dir, 40+round*37%200, acked)
+		s, err := store.Open(store.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		storetest.Check(t, s)
+		bal, err := s.BAL("a@bal.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := map[string]int{}
+		for _, r := range rows(t, s, box(t, s, bal.ID, "INBOX").Ref) {
+			there[r.Message.String()]++
+			if read(t, s, bal.ID, r.Message) != killBody(r.Message) {
+				t.Errorf("message %s has other octets", r.Message)
+			}
+		}
+		for id := range acked {
+			if there[id] != 1 {
+				t.Errorf("round %d: acknowledged message %s is there %d times", round, id, there[id])
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d messages acknowledged in %d rounds", len(acked), rounds)
+}
+
+// killRound runs the child until it acknowledged n messages, and kills it in mid-work.
+func killRound(t *testing.T, dir string, n int, acked map[string]bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), "MSSD_STORE_KILL_CHILD="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	sc := bufio.NewScanner(out)
+	for i := 0; sc.Scan(); i++ {
+		if strings.HasPrefix(sc.Text(), "error") {
+			t.Errorf("child: %s", sc.Text())
+			break
+		}
+		if _, err := trace.ParseID(sc.Text()); err != nil {
+			break // a line cut by the kill
+		}
+		acked[sc.Text()] = true
+		if i == n {
+			cmd.Process.Kill() // and read on what it said before
+		}
+	}
+	cmd.Process.Kill()
+	_ = cmd.Wait()
+}

@@ -1,0 +1,227 @@
+package store_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"mssd/message"
+	"mssd/store"
+	"mssd/store/storetest"
+)
+
+var emptyText message.Text
+
+// model is what two mailboxes should hold.
+type model struct {
+	boxes [2]modelBox
+}
+
+type modelBox struct {
+	next   store.UID
+	mails  []modelMail // by UID
+	modSeq store.ModSeq
+}
+
+type modelMail struct {
+	uid   store.UID
+	flags store.Flag
+	body  string
+}
+
+// TestModel does random operations on two mailboxes, with reopening, and compares with a simple model; a session
+// that follows by Changes must end with the same view.
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		dir, err := os.MkdirTemp(t.TempDir(), "s")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		m := &machine{t: t, opt: store.Options{Dir: filepath.Join(dir, "s"), Create: true, NoSync: true, RetainExpunged: -1}}
+		m.open(rt)
+		defer func() { m.s.Close() }()
+		m.bal = storetest.AddBAL(t, m.s, "a@bal.example", store.ORG).ID
+		for i, name := range []string{"INBOX", "Sent"} {
+			m.refs[i] = box(t, m.s, m.bal, name).Ref
+			m.want.boxes[i] = modelBox{next: 1, modSeq: 1}
+			m.seen[i] = map[store.UID]store.Flag{}
+			m.seenSeq[i] = 1
+			m.watch[i] = m.s.Watch(m.refs[i])
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"": m.check, "deliver": m.deliver, "flags": m.flags, "copy": func(rt *rapid.T) { m.copy(rt, false) },
+			"move": func(rt *rapid.T) { m.copy(rt, true) }, "expunge": m.expunge, "follow": m.follow, "reopen": m.reopen,
+		})
+		m.follow(rt)
+	})
+}
+
+type machine struct {
+	t       *testing.T
+	opt     store.Options
+	s       *store.Store
+	bal     store.BALID
+	refs    [2]store.Ref
+	want    model
+	watch   [2]*store.Watcher
+	seen    [2]map[store.UID]store.Flag // what a session knows
+	seenSeq [2]store.ModSeq
+	n       int
+}
+
+func (m *machine) open(rt *rapid.T) {
+	s, err := store.Open(m.opt)
+	if err != nil {
+		rt.Fatal(err)
+	}
+	m.s = s
+}
+
+func (m *machine) reopen(rt *rapid.T) {
+	if err := m.s.Close(); err != nil {
+		rt.Fatal(err)
+	}
+	m.open(rt)
+	for i := range m.watch {
+		m.watch[i] = m.s.Watch(m.refs[i])
+	}
+}
+
+func (m *machine) deliver(rt *rapid.T) {
+	i := rapid.IntRange(0, 1).Draw(rt, "box")
+	m.n++
+	body := strings.Repeat("x", m.n%50) + "\r\n"
+	if _, err := tryDeliver(m.s, m.refs[i], body); err != nil {
+		rt.Fatal(err)
+	}
+	b := &m.want.boxes[i]
+	b.mails = append(b.mails, modelMail{b.next, 0, body})
+	b.next++
+}
+
+func (m *machine) runs(rt *rapid.T, i int) []store.Run {
+	return []store.Run{{First: store.UID(rapid.IntRange(1, int(m.want.boxes[i].next)).Draw(rt, "first")), Count: uint32(rapid.IntRange(1, 4).Draw(rt, "count"))}}
+}
+
+func in(runs []store.Run, uid store.UID) bool {
+	return slices.ContainsFunc(runs, func(r store.Run) bool { return r.First <= uid && uid <= r.Last() })
+}
+
+func (m *machine) flags(rt *rapid.T) {
+	i := rapid.IntRange(0, 1).Draw(rt, "box")
+	op := store.StoreFlags{Ref: m.refs[i], Runs: m.runs(rt, i), Mode: store.Mode(rapid.IntRange(1, 3).Draw(rt, "mode")),
+		Flags: store.Flag(rapid.IntRange(0, 31).Draw(rt, "flags"))}
+	do(m.t, m.s, op)
+	for j := range m.want.boxes[i].mails {
+		ml := &m.want.boxes[i].mails[j]
+		if !in(op.Runs, ml.uid) {
+			continue
+		}
+		switch op.Mode {
+		case store.Add:
+			ml.flags |= op.Flags
+		case store.Remove:
+			ml.flags &^= op.Flags
+		default:
+			ml.flags = op.Flags
+		}
+	}
+}
+
+func (m *machine) copy(rt *rapid.T, move bool) {
+	i, j := rapid.IntRange(0, 1).Draw(rt, "from"), rapid.IntRange(0, 1).Draw(rt, "to")
+	runs := m.runs(rt, i)
+	if move {
+		do(m.t, m.s, store.Move{From: m.refs[i], Runs: runs, To: m.refs[j]})
+	} else {
+		do(m.t, m.s, store.Copy{From: m.refs[i], Runs: runs, To: m.refs[j]})
+	}
+	from, to := &m.want.boxes[i], &m.want.boxes[j]
+	var moved []modelMail
+	for _, ml := range from.mails {
+		if in(runs, ml.uid) {
+			moved = append(moved, ml)
+		}
+	}
+	if move {
+		from.mails = slices.DeleteFunc(from.mails, func(ml modelMail) bool { return in(runs, ml.uid) })
+	}
+	for _, ml := range moved {
+		ml.uid = to.next
+		to.next++
+		to.mails = append(to.mails, ml)
+	}
+}
+
+func (m *machine) expunge(rt *rapid.T) {
+	i := rapid.IntRange(0, 1).Draw(rt, "box")
+	runs := m.runs(rt, i)
+	do(m.t, m.s, store.Expunge{Ref: m.refs[i], Runs: runs})
+	b := &m.want.boxes[i]
+	b.mails = slices.DeleteFunc(b.mails, func(ml modelMail) bool { return ml.flags&store.Deleted != 0 && in(runs, ml.uid) })
+}
+
+// check compares the store with the model.
+func (m *machine) check(rt *rapid.T) {
+	for i := range m.refs {
+		want := &m.want.boxes[i]
+		got := rows(m.t, m.s, m.refs[i])
+		if len(got) != len(want.mails) {
+			rt.Fatalf("box %d: %d rows, want %d", i, len(got), len(want.mails))
+		}
+		for j, r := range got {
+			w := want.mails[j]
+			if r.UID != w.uid || r.Flags != w.flags || read(m.t, m.s, m.bal, r.Message) != w.body {
+				rt.Fatalf("box %d: %+v, want %+v", i, r, w)
+			}
+		}
+		mb, err := m.s.MailboxByRef(m.refs[i])
+		if err != nil || mb.UIDNext != want.next || mb.HighestModSeq < want.modSeq {
+			rt.Fatalf("box %d: %+v, want UIDNEXT %d, at least MODSEQ %d", i, mb, want.next, want.modSeq)
+		}
+		want.modSeq = mb.HighestModSeq
+		snap, err := m.s.Snapshot(m.refs[i], false)
+		n := 0
+		for _, r := range snap.Runs {
+			n += int(r.Count)
+		}
+		if err != nil || n != len(got) {
+			rt.Fatalf("box %d: snapshot of %d, %v", i, n, err)
+		}
+	}
+	problems, err := m.s.Check(ctx)
+	if err != nil || len(problems) > 0 {
+		rt.Fatalf("check: %v %v", problems, err)
+	}
+}
+
+// follow does what a session does when it is told of changes.
+func (m *machine) follow(rt *rapid.T) {
+	for i := range m.refs {
+		ch, err := m.s.Changes(m.refs[i], m.seenSeq[i])
+		if err != nil || ch.Reset {
+			rt.Fatal(ch, err)
+		}
+		for uid := range m.seen[i] {
+			if in(ch.Vanished, uid) {
+				delete(m.seen[i], uid)
+			}
+		}
+		for _, r := range ch.Rows {
+			m.seen[i][r.UID] = r.Flags
+		}
+		m.seenSeq[i] = ch.Mailbox.HighestModSeq
+		if len(m.seen[i]) != len(m.want.boxes[i].mails) {
+			rt.Fatalf("box %d: the session sees %d messages, want %d", i, len(m.seen[i]), len(m.want.boxes[i].mails))
+		}
+		for _, ml := range m.want.boxes[i].mails {
+			if f, ok := m.seen[i][ml.uid]; !ok || f != ml.flags {
+				rt.Fatalf("box %d UID %d: the session sees %v %v", i, ml.uid, f, ok)
+			}
+		}
+	}
+}
