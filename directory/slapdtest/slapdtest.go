@@ -50,7 +50,9 @@ func Global(lines string) Option {
 }
 
 // Database adds lines at the end of the configuration.
-func Database(lines string) Option { return func(conf string) string { return conf + "\n" + lines + "\n" } }
+func Database(lines string) Option {
+	return func(conf string) string { return conf + "\n" + lines + "\n" }
+}
 
 // Start runs a server with the sample entries and those of extraLDIF.
 func Start(t testing.TB, extraLDIF ...string) *Server { return StartWith(t, nil, extraLDIF...) }
@@ -238,7 +240,31 @@ func (s *Server) Restart() {
 }
 
 // Freeze stops the server in mid-air: connections stay, nothing answers, until Thaw.
-func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
+func (s *Server) Freeze() {
+	s.t.Helper()
+	s.signal(syscall.SIGSTOP)
+	// The signal is under way when kill(2) returns: wait until each thread stands.
+	for end := time.Now().Add(10 * time.Second); !s.stands(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatal("slapd does not stop")
+		}
+	}
+}
+
+// stands reports whether all threads are stopped ("T" behind the name in stat, proc(5)).
+func (s *Server) stands() bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+	if err != nil || len(stats) == 0 {
+		return false
+	}
+	for _, f := range stats {
+		raw, err := os.ReadFile(f)
+		if err == nil && !bytes.Contains(raw, []byte(") T ")) {
+			return false
+		}
+	}
+	return true
+}
 
 // Thaw lets a frozen server go on.
 func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
