@@ -179,8 +179,9 @@ func (w *wire) flushLocked() {
 	w.said = nil
 }
 
-// accepted is called before the 250 of a stored message is queued.
+// accepted is called before the 250 of a stored message is queued, by the goroutine of the connection.
 func (w *wire) accepted(id trace.ID) {
+	w.junk = 0
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.said = append(w.said, id)

@@ -44,7 +44,6 @@ var (
 	errChunk        = errors.New("smtpd: malformed BDAT")
 	errIdle         = errors.New("smtpd: idle for too long")
 	errSlow         = errors.New("smtpd: peer too slow")
-	errHandshake    = errors.New("smtpd: TLS handshake failed")
 	errDrain        = errors.New("smtpd: refused message goes on for too long")
 	errEnding       = errors.New("smtpd: server is ending")
 	errPanic        = errors.New("smtpd: panic")

@@ -138,6 +138,45 @@ func TestRefusedMessages(t *testing.T) {
 	}
 }
 
+// A kept connection may carry any number of messages: the bound on commands is one without messages.
+func TestKeptConnection(t *testing.T) {
+	w := newWorld(t, nil)
+	p := w.secure("patient")
+	const n = maxJunk/3 + 10
+	for i := range n {
+		p.deliver(patient, pharmacy, fmt.Sprintf("Message-ID: <%d@x.test>\r\n", i)+prescription)
+	}
+	if got := len(w.inbox(pharmacy)); got != n {
+		t.Errorf("%d messages, want %d", got, n)
+	}
+}
+
+// Commands that come along with the end of a message are read (RFC 2920, Section 3.1).
+func TestPipelinedGroups(t *testing.T) {
+	w := newWorld(t, nil)
+	p := w.secure("patient")
+	p.send("MAIL FROM:<" + patient + ">\r\nRCPT TO:<" + pharmacy + ">\r\nDATA\r\n")
+	for _, want := range []string{"250", "250", "354"} {
+		p.expect(want)
+	}
+	var group strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&group, "N: %d\r\n\r\nx\r\n.\r\nMAIL FROM:<%s>\r\nRCPT TO:<%s>\r\nDATA\r\n", i, patient, pharmacy)
+	}
+	p.send(group.String() + "N: last\r\n.\r\nQUIT\r\n")
+	for range 30 {
+		for _, want := range []string{"250 2.0.0", "250 2.1.0", "250 2.1.5", "354"} {
+			p.expect(want)
+		}
+	}
+	p.expect("250 2.0.0")
+	p.expect("221")
+	p.gone()
+	if got := len(w.inbox(pharmacy)); got != 31 {
+		t.Errorf("%d messages, want 31", got)
+	}
+}
+
 // The rule of design §2.6, without any kill: the peer never saw the 250, and sends again.
 func TestUnconfirmedIsNotStoredTwice(t *testing.T) {
 	w := newWorld(t, nil)
