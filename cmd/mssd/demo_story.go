@@ -39,9 +39,6 @@ func (d *demo) tell(ctx context.Context) error {
 		return fmt.Errorf("le service se dit %q : %s", h.Status, strings.Join(h.Reasons, " ; "))
 	}
 	d.say("L'annuaire est recopié en mémoire ; le service se dit en bonne santé.")
-	if err := d.writeFile(); err != nil {
-		return err
-	}
 	id, letter, err := d.prescription()
 	if err != nil {
 		return err
@@ -49,7 +46,10 @@ func (d *demo) tell(ctx context.Context) error {
 	if err := d.refusals(); err != nil {
 		return err
 	}
-	return d.trace(ctx, id, letter.MessageID)
+	if err := d.trace(ctx, id, letter.MessageID); err != nil {
+		return err
+	}
+	return d.writeFile() // now the stage is free for others
 }
 
 // prescription sends the letter while the pharmacy waits in IDLE, and reads it.

@@ -294,7 +294,7 @@ func closed(err error) bool {
 
 func (d *daemon) announce() {
 	addrs := d.Addresses()
-	d.log.Info("serving", "fronts", addrs, "version", versionText())
+	d.log.Info("serving", "pid", os.Getpid(), "fronts", addrs, "version", versionText())
 	d.record("start")
 	for _, reason := range d.Degraded() {
 		d.log.Warn("degraded", "err", reason)

@@ -3,12 +3,16 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -99,7 +103,11 @@ func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
 		"await":      await,
 		"flip":       flip,
 		"xz":         unxz,
-		"getid":      getID,
+		"page":       monitoring,
+		"expand":     expand,
+		"daemon":     startDaemon,
+		"hup":        func(ts *testscript.TestScript, _ bool, _ []string) { signalDaemon(ts, syscall.SIGHUP) },
+		"terminate":  terminate,
 	}
 }
 
@@ -176,14 +184,68 @@ func unxz(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(out.Close())
 }
 
-// getid sets a variable to the last word of the standard output's line that begins with a text: getid NAME "begins with".
-func getID(ts *testscript.TestScript, _ bool, args []string) {
-	for line := range strings.Lines(ts.ReadFile("stdout")) {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), args[1]); ok {
-			words := strings.Fields(rest)
-			ts.Setenv(args[0], words[len(words)-1])
-			return
-		}
+// expand puts the values of variables into a file: expand FILE.
+func expand(ts *testscript.TestScript, _ bool, args []string) {
+	name := ts.MkAbs(args[0])
+	b, err := os.ReadFile(name)
+	ts.Check(err)
+	ts.Check(os.WriteFile(name, []byte(os.Expand(string(b), ts.Getenv)), 0o600))
+}
+
+// monitoring looks at a page of a demo's metrics front, which must name no BAL: page DEMO.JSON PATH TEXT.
+func monitoring(ts *testscript.TestScript, neg bool, args []string) {
+	var doc demoFile
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc))
+	resp, err := http.Get("http://" + doc.Fronts["metrics"] + args[1])
+	ts.Check(err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if resp.StatusCode != http.StatusOK || !bytes.Contains(b, []byte(args[2])) || bytes.Contains(b, []byte(doc.BALs[0].Address)) {
+		ts.Fatalf("%s: %s, want %q and no address of a BAL:\n%s", args[1], resp.Status, args[2], b)
 	}
-	ts.Fatalf("no line begins with %q", args[1])
+}
+
+// running is the daemon of a script.
+type running struct {
+	cmd  *exec.Cmd
+	done chan error
+}
+
+var daemons sync.Map // *testscript.TestScript → *running
+
+// startDaemon starts mssd serve with its log in daemon.log: daemon CONFIG [FLAG…].
+func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
+	log, err := os.OpenFile(ts.MkAbs("daemon.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	r := &running{cmd: exec.Command("mssd", append([]string{"serve", "--config", args[0]}, args[1:]...)...), done: make(chan error, 1)}
+	r.cmd.Dir, r.cmd.Stdout, r.cmd.Stderr = ts.MkAbs("."), log, log
+	ts.Check(r.cmd.Start())
+	log.Close()
+	go func() { r.done <- r.cmd.Wait() }()
+	daemons.Store(ts, r)
+	ts.Defer(func() {
+		_ = r.cmd.Process.Kill() // nothing to kill where the script has ended it
+	})
+	await(ts, false, []string{"daemon.log", fmt.Sprintf("pid=%d", r.cmd.Process.Pid)})
+}
+
+func signalDaemon(ts *testscript.TestScript, sig syscall.Signal) *running {
+	r, ok := daemons.Load(ts)
+	if !ok {
+		ts.Fatalf("no daemon was started")
+	}
+	ts.Check(r.(*running).cmd.Process.Signal(sig))
+	return r.(*running)
+}
+
+// terminate sends SIGTERM and wants exit status 0.
+func terminate(ts *testscript.TestScript, _ bool, _ []string) {
+	r := signalDaemon(ts, syscall.SIGTERM)
+	select {
+	case err := <-r.done:
+		ts.Check(err)
+	case <-time.After(30 * time.Second):
+		ts.Fatalf("the daemon does not end")
+	}
 }
