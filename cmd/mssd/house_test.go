@@ -107,6 +107,7 @@ key = "server.key"
 anchors = ["anchors.pem"]
 [whitelist]
 file = "liste.xml"
+signer_names = ["liste.test"]
 [login]
 argon2_time = 1
 argon2_memory_kib = 64
