@@ -45,6 +45,7 @@ type Server struct {
 	mu      sync.Mutex
 	lns     map[net.Listener]struct{} // open listeners
 	closing bool
+	running sync.WaitGroup // sessions
 }
 
 func def[T comparable](v *T, d T) {
@@ -100,6 +101,7 @@ func (s *Server) Serve(ln net.Listener) error {
 			}
 			return err
 		}
+		s.running.Add(1)
 		go s.handle(nc.(*guard.Conn))
 	}
 }
@@ -135,7 +137,8 @@ func (s *Server) isClosing() bool {
 }
 
 // Shutdown closes the listeners, says BYE to idle sessions, lets running commands end, and returns when no
-// session is left. When ctx ends first, it closes what is left and returns the error of ctx.
+// session is left: nothing of this front uses the store any longer. When ctx ends first, it closes what is left
+// and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.init()
 	s.mu.Lock()
@@ -145,11 +148,19 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.set.HangUpIdle()
-	err := s.set.Wait(ctx)
-	if err != nil {
+	done := make(chan struct{})
+	go func() {
+		_ = s.set.Wait(ctx)
+		s.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
 		s.set.CloseAll()
+		return ctx.Err()
 	}
-	return err
 }
 
 // Sessions is the number of live connections.
@@ -160,6 +171,7 @@ func (s *Server) Sessions() int {
 
 // handle is the life of one connection.
 func (s *Server) handle(g *guard.Conn) {
+	defer s.running.Done()
 	c := newConn(s, g)
 	defer c.close()
 	defer c.recover()

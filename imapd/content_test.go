@@ -1,0 +1,143 @@
+package imapd
+
+import (
+	"crypto/tls"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"mssd/auth"
+	"mssd/store"
+)
+
+// TestMissingBlob: a message whose body is gone is refused alone; the others are answered, and the session goes on.
+func TestMissingBlob(t *testing.T) {
+	w := newWorld(t, nil)
+	w.unsound = true // the store is damaged on purpose
+	for _, subject := range []string{"un", "deux", "trois"} {
+		w.deliver("INBOX", "Subject: "+subject+"\r\n\r\ncorps\r\n")
+	}
+	s := w.login(ownerName, "INBOX")
+	if n := removeBlobs(t, w.dir, "Subject: deux"); n != 1 {
+		t.Fatalf("%d files hold the message", n)
+	}
+	un := s.want("FETCH 1:3 (UID BODY.PEEK[TEXT])", "NO [UNAVAILABLE]")
+	expect(s, un, "* 1 FETCH (UID 1 BODY[TEXT] {7}\r\ncorps\r\n)", "* 3 FETCH (UID 3 BODY[TEXT] {7}\r\ncorps\r\n)")
+	expect(s, s.ok("FETCH 2 FLAGS"), `* 2 FETCH (FLAGS (\Recent))`)
+}
+
+// removeBlobs removes the files under dir that hold text.
+func removeBlobs(t *testing.T, dir, text string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(dir, "blobs"), func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		if b, err := os.ReadFile(p); err != nil || !strings.Contains(string(b), text) {
+			return err
+		}
+		n++
+		return os.Remove(p)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// TestSearchLong: a word behind the bound of the stored words is found, in text, in base64 and in a header.
+func TestSearchLong(t *testing.T) {
+	w := newWorld(t, nil)
+	long := strings.Repeat("des mots et encore des mots différents\r\n", 2000)
+	w.deliver("INBOX", mail+long+"aiguille\r\n")
+	w.deliver("INBOX", mail+long)
+	w.deliver("INBOX", "X-Long: "+strings.Repeat("mot ", 20000)+"\r\n tête\r\n"+mail)
+	s := w.login(ownerName, "INBOX")
+	for _, c := range []struct{ key, want string }{
+		{"BODY AIGUILLE", "* SEARCH 1"},
+		{"TEXT aiguille", "* SEARCH 1"},
+		{"NOT BODY aiguille", "* SEARCH 2 3"},
+		{"BODY differents", "* SEARCH 1 2"},
+		{"OR BODY aiguille HEADER X-Long tete", "* SEARCH 1 3"},
+		{"SUBJECT aiguille", "* SEARCH"},
+		{`HEADER X-Long ""`, "* SEARCH 3"},
+	} {
+		expect(s, s.ok("SEARCH "+c.key), c.want)
+	}
+}
+
+// TestNamespace: with several BALs the first has plain names, the others stand under their address; what the session
+// may not open does not exist.
+func TestNamespace(t *testing.T) {
+	grant := func(id store.BALID, a store.Address) auth.Grant {
+		return auth.Grant{BAL: store.BAL{ID: id, Address: a}}
+	}
+	two := namespace{grants: []auth.Grant{grant(1, "a@exemple.test"), grant(2, "b@exemple.test")}}
+	one := namespace{grants: two.grants[:1]}
+	for _, c := range []struct {
+		in   namespace
+		name string
+		bal  store.BALID
+		box  string
+	}{
+		{one, "inbox", 1, "INBOX"},
+		{one, "inbox/x", 1, "INBOX/x"},
+		{one, "BAL/b@exemple.test/INBOX", 1, "BAL/b@exemple.test/INBOX"},
+		{two, "Sent", 1, "Sent"},
+		{two, "BAL/B@exemple.test/inbox", 2, "INBOX"},
+		{two, "bal/b@exemple.test/Dossier/x", 2, "Dossier/x"},
+		{two, "BAL/c@exemple.test/INBOX", 0, ""},
+		{two, "BAL/b@exemple.test", 0, ""},
+		{two, "BAL/a@exemple.test/INBOX", 0, ""},
+	} {
+		p, err := c.in.resolve(c.name)
+		if p.grant.BAL.ID != c.bal || p.name != c.box || (err != nil) != (c.bal == 0) {
+			t.Errorf("%q: BAL %d %q %v, want %d %q", c.name, p.grant.BAL.ID, p.name, err, c.bal, c.box)
+		}
+	}
+	if got := two.show(1, "INBOX"); got != "BAL/b@exemple.test/INBOX" {
+		t.Errorf("shown as %q", got)
+	}
+}
+
+// BenchmarkIdle: what an idle TLS session on a mailbox of 1,000 messages holds, both ends in this process.
+func BenchmarkIdle(b *testing.B) {
+	w := benchWorld(b)
+	w.fill("B", 1000, 500)
+	const n = 500
+	for b.Loop() {
+		before := inUse()
+		var conns []net.Conn
+		for range n {
+			nc, err := tls.Dial("tcp", w.addr, w.client)
+			if err != nil {
+				b.Fatal(err)
+			}
+			s := newSession(b, nc)
+			s.line()
+			s.ok(`LOGIN "` + ownerName + `" "` + password + `"`)
+			s.ok("SELECT B")
+			s.send("i IDLE\r\n")
+			s.line()
+			conns = append(conns, nc)
+		}
+		b.ReportMetric(float64(inUse()-before)/n/1000, "kB/session")
+		for _, c := range conns {
+			c.Close()
+		}
+	}
+}
+
+// inUse is heap and stacks after a collection; twice, since the first one shrinks stacks.
+func inUse() int64 {
+	for range 3 {
+		runtime.GC()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}

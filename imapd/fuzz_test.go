@@ -1,0 +1,67 @@
+package imapd
+
+import (
+	"crypto/tls"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// FuzzSession sends any octets in each state: no panic, every line that comes back ends in CRLF, and the next NOOP is
+// answered or the connection is closed.
+func FuzzSession(f *testing.F) {
+	files, _ := filepath.Glob("testdata/imap/*.txt")
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for l := range strings.SplitSeq(string(b), "\n") {
+			if text, ok := strings.CutPrefix(l, "C: "); ok {
+				for st := range uint8(4) {
+					f.Add(st, text+"\r\n")
+				}
+			}
+		}
+	}
+	f.Add(uint8(3), "a IDLE\r\nDONE\r\n")
+	f.Add(uint8(2), "a APPEND INBOX {4}\r\nabcd\r\n")
+	f.Add(uint8(3), "a UID FETCH 1:* (BODY[1.2.HEADER.FIELDS (a b)]<1.2>)\r\n")
+	w := newWorld(f, func(s *Server) { s.MaxConnsPerAddr, s.IdleTime, s.LoginTime = 1000, 2*time.Second, 2*time.Second })
+	w.deliver("INBOX", mail)
+	w.deliver("INBOX", multipart)
+	f.Fuzz(func(t *testing.T, st uint8, input string) {
+		if len(input) > 4096 || strings.Contains(strings.ToUpper(input), "STARTTLS") {
+			return
+		}
+		nc, err := tls.Dial("tcp", w.addr, w.client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		s := newSession(t, nc)
+		s.line()
+		if st%4 > 0 {
+			s.ok(`LOGIN "` + ownerName + `" "` + password + `"`)
+		}
+		switch st % 4 {
+		case 2:
+			s.ok("EXAMINE INBOX")
+		case 3:
+			s.ok("SELECT INBOX")
+		}
+		// DONE ends an IDLE; after all of it a literal that was announced and not sent may wait for octets, which
+		// the end of the stream cuts off.
+		if _, err := io.WriteString(nc, input+"\r\nDONE\r\nzz NOOP\r\n"); err != nil {
+			return
+		}
+		_ = nc.CloseWrite()
+		rest, _ := io.ReadAll(nc)
+		if len(rest) > 0 && !strings.HasSuffix(string(rest), "\r\n") {
+			t.Fatalf("the last line is not ended: %q", rest)
+		}
+	})
+}
