@@ -11,8 +11,9 @@ import (
 )
 
 // image is what one feed says, immutable once published. Rows stand one after the other in one arena: the fields of
-// Entry, each as its length (uvarint) and its octets. slots is an open hash table over the lower-case addresses: offset
-// of a row plus one, 0 for an empty slot; rows of one address lie in one probe sequence.
+// Entry, each as its length (uvarint) and its octets. slots is an open hash table over the lower-case addresses: the
+// upper half of the hash, then the offset of a row plus one; 0 is an empty slot. Rows of one address lie in one probe
+// sequence. The half hash spares the way to the arena for rows of other addresses: that way is what a look-up costs.
 type image struct {
 	source     string
 	generation uint64
@@ -23,7 +24,7 @@ type image struct {
 	kinds      map[string]int
 
 	arena []byte
-	slots []uint32
+	slots []uint64
 	seed  maphash.Seed
 	n     int
 }
@@ -32,10 +33,12 @@ const (
 	entryFields = 7
 	maxField    = 512     // octets of one field
 	maxArena    = 1 << 30 // octets; offsets are 32 bits
+
+	upperHalf = uint64(1<<32-1) << 32 // of a slot: hash
 )
 
 func (img *image) rows() int   { return img.n }
-func (img *image) octets() int { return cap(img.arena) + 4*cap(img.slots) }
+func (img *image) octets() int { return cap(img.arena) + 8*cap(img.slots) }
 
 func (img *image) age(now time.Time) time.Duration { return max(now.Sub(img.generated), 0) }
 
@@ -99,7 +102,7 @@ func (b *builder) image() (*image, error) {
 
 // index fills slots from the arena; it is also the check of a loaded arena.
 func (img *image) index() error {
-	img.slots = make([]uint32, 1<<bits.Len(uint(img.n+img.n/2+1)))
+	img.slots = make([]uint64, 1<<bits.Len(uint(img.n+img.n/2+1)))
 	mask := uint64(len(img.slots) - 1)
 	n := 0
 	for at := 0; at < len(img.arena); n++ {
@@ -107,11 +110,12 @@ func (img *image) index() error {
 		if !ok || n >= img.n {
 			return fmt.Errorf("%w: rows are not as their header says", ErrImage)
 		}
-		i := maphash.Bytes(img.seed, addr) & mask
+		h := maphash.Bytes(img.seed, addr)
+		i := h & mask
 		for img.slots[i] != 0 {
 			i = (i + 1) & mask
 		}
-		img.slots[i] = uint32(at) + 1
+		img.slots[i] = h&upperHalf | uint64(at+1)
 		at = next
 	}
 	if n != img.n {
@@ -139,8 +143,12 @@ func (img *image) skip(at int) (addr []byte, next int, ok bool) {
 // find calls fn with the offset of each row of a lower-case address, until fn says false.
 func (img *image) find(addr []byte, fn func(at int) bool) {
 	mask := uint64(len(img.slots) - 1)
-	for i := maphash.Bytes(img.seed, addr) & mask; img.slots[i] != 0; i = (i + 1) & mask {
-		at := int(img.slots[i]) - 1
+	h := maphash.Bytes(img.seed, addr)
+	for i := h & mask; img.slots[i] != 0; i = (i + 1) & mask {
+		if (img.slots[i]^h)&upperHalf != 0 {
+			continue
+		}
+		at := int(uint32(img.slots[i])) - 1
 		l, n := binary.Uvarint(img.arena[at:])
 		if string(img.arena[at+n:at+n+int(l)]) == string(addr) && !fn(at) {
 			return
