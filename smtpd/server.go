@@ -49,6 +49,7 @@ import (
 	"mssd/store"
 	"mssd/tlsconf"
 	"mssd/tlsconf/guard"
+	"mssd/trace"
 )
 
 // ErrServerClosed is returned by Serve after Shutdown.
@@ -251,6 +252,9 @@ func (s *Server) front(g *guard.Conn) {
 	t := tls.Server(&replay{g, c.in}, s.TLS.Config())
 	if err := t.HandshakeContext(context.Background()); err != nil {
 		log.Info("handshake failed", "err", err)
+		s.Store.Record(trace.Event{ID: s.Store.NewID(), Time: s.now(), Kind: trace.Refused, Conn: g.ID(), Attrs: []trace.Attr{
+			{Key: trace.KeyReason, Value: "handshake"}, {Key: trace.KeyCommand, Value: "STARTTLS"},
+			{Key: trace.KeyRemote, Value: g.RemoteAddr().String()}}})
 		return
 	}
 	g.HandshakeDone()

@@ -119,7 +119,7 @@ func (s *session) incoming(opts *smtp.MailOptions) delivery.Incoming {
 	in := delivery.Incoming{
 		Conn: s.w.guard.ID(), Remote: s.remote, Helo: s.helo(), Verdict: s.judge(), ReversePath: s.w.path,
 		TLSVersion: tlsVersion(s.state.Version), Cipher: tls.CipherSuiteName(s.state.CipherSuite),
-		Protocol: "ESMTPS", EnvID: opts.EnvelopeID, Ret: string(opts.Return),
+		Protocol: s.w.protocol, EnvID: opts.EnvelopeID, Ret: string(opts.Return),
 	}
 	if l := s.srv.List.Current(); l != nil {
 		in.ListVersion = l.Version()

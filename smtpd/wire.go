@@ -48,14 +48,15 @@ type wire struct {
 	cancel context.CancelFunc
 
 	// Owned by the goroutine of the connection.
-	in    []byte          // read, not yet used
-	store []byte          // memory of in
-	feed  []byte          // what Read gives to go-smtp before anything else
-	chunk int64           // octets left of a BDAT chunk
-	last  bool            // it is the last one
-	verb  string          // of the last line handed over
-	path  message.Address // of the last MAIL or RCPT
-	junk  int
+	in       []byte          // read, not yet used
+	store    []byte          // memory of in
+	feed     []byte          // what Read gives to go-smtp before anything else
+	chunk    int64           // octets left of a BDAT chunk
+	last     bool            // it is the last one
+	verb     string          // of the last line handed over
+	path     message.Address // of the last MAIL or RCPT
+	junk     int
+	protocol string // for Received
 
 	active atomic.Int32 // message transfers that run
 
@@ -300,9 +301,13 @@ func bareLine(_ *wire, args string) (string, error) {
 	return "", nil
 }
 
-func helloLine(_ *wire, args string) (string, error) {
+func helloLine(w *wire, args string) (string, error) {
 	if args == "" || len(args) > 255 {
 		return "", errSyntax
+	}
+	w.protocol = "ESMTPS" // RFC 3848
+	if w.verb == "HELO" {
+		w.protocol = "SMTP"
 	}
 	return args, nil
 }
