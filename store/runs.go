@@ -16,23 +16,11 @@ func appendUID(runs []Run, uid UID) []Run {
 	return append(runs, Run{uid, 1})
 }
 
-// runsOf makes runs of UIDs in any order.
-func runsOf(uids []UID) []Run {
-	slices.Sort(uids)
-	var runs []Run
-	for i, u := range uids {
-		if i == 0 || u != uids[i-1] {
-			runs = appendUID(runs, u)
-		}
-	}
-	return runs
-}
-
 // normal returns runs sorted, without overlap, touching ones joined; it does not change its argument.
 func normal(runs []Run) []Run {
 	ok := true
 	for i, r := range runs {
-		if r.Count == 0 || r.First == 0 || i > 0 && uint64(runs[i-1].First)+uint64(runs[i-1].Count) >= uint64(r.First) {
+		if r.Count == 0 || r.First == 0 || uint64(r.First)+uint64(r.Count) > 1<<32 || i > 0 && uint64(runs[i-1].First)+uint64(runs[i-1].Count) >= uint64(r.First) {
 			ok = false
 			break
 		}
