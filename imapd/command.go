@@ -99,7 +99,13 @@ func (c *conn) wrongState(want state) error {
 // run runs one command and writes its responses.
 func (c *conn) run(cmd *wire.Command) {
 	start := time.Now()
-	r, err := c.dispatch(cmd)
+	row, known := commands[cmd.Name]
+	r, err := response{}, bad("", "Unknown command")
+	if known {
+		r, err = c.dispatch(cmd, row)
+	} else {
+		cmd.Name = "?" // what a client sends as a command may be a password: it is not logged
+	}
 	if lit := cmd.Literal; lit != nil {
 		// A refused APPEND leaves its message in the stream.
 		if cerr := lit.Close(); cerr != nil {
@@ -132,11 +138,7 @@ func (c *conn) answer(name string, err error) response {
 	return r
 }
 
-func (c *conn) dispatch(cmd *wire.Command) (response, error) {
-	row, ok := commands[cmd.Name]
-	if !ok {
-		return response{}, bad("", "Unknown command")
-	}
+func (c *conn) dispatch(cmd *wire.Command, row command) (response, error) {
 	if row.states&c.state() == 0 {
 		return response{}, c.wrongState(row.states)
 	}

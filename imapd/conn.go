@@ -39,8 +39,9 @@ type conn struct {
 
 	tls      *tls.Conn // nil in clear
 	opened   time.Time
-	commands int // before login
-	failures int // logins
+	commands int    // before login
+	failures int    // logins
+	client   string // name of the client's software (ID), for the trace
 
 	user *user     // nil before login; replaced whole
 	sel  *selected // nil unless a mailbox is selected; replaced whole
@@ -49,9 +50,8 @@ type conn struct {
 
 // user is what a login brings.
 type user struct {
-	who    *auth.Principal
-	names  namespace
-	client string // name of the client's software (ID)
+	who   *auth.Principal
+	names namespace
 }
 
 func newConn(s *Server, g *guard.Conn) *conn {
@@ -73,7 +73,7 @@ func (c *conn) secure(tc *tls.Conn) {
 	c.nc, c.tls = tc, tc
 	c.br = bufio.NewReaderSize(tc, readSize)
 	c.out = out{nc: tc, timeout: c.srv.WriteTime}
-	c.user, c.sel, c.failures = nil, nil, 0
+	c.user, c.sel, c.failures, c.client = nil, nil, 0, ""
 }
 
 func (c *conn) close() {

@@ -12,8 +12,8 @@ import (
 func (c *conn) event(kind trace.Kind, ref store.Ref, uids string, attrs ...trace.Attr) trace.Event {
 	e := trace.Event{Time: c.srv.Now(), Kind: kind, Conn: c.guard.ID(), Person: c.user.who.Person,
 		BAL: string(c.address(ref.BAL)), Mailbox: uint32(ref.Mailbox), UIDs: uids, Attrs: attrs}
-	if c.user.client != "" {
-		e.Attrs = append(e.Attrs, trace.Attr{Key: trace.KeyClient, Value: c.user.client})
+	if c.client != "" {
+		e.Attrs = append(e.Attrs, trace.Attr{Key: trace.KeyClient, Value: c.client})
 	}
 	return e
 }

@@ -33,8 +33,13 @@ func (c *conn) entries() ([]entry, error) {
 		if err != nil {
 			return nil, err
 		}
+		subscribed, known := make(map[string]bool), make(map[string]bool)
+		for _, s := range subs {
+			subscribed[s] = true
+		}
 		parents := make(map[string]bool)
 		for _, b := range boxes {
+			known[b.Name] = true
 			for j := 0; j < len(b.Name); j++ {
 				if b.Name[j] == delim {
 					parents[b.Name[:j]] = true
@@ -42,10 +47,10 @@ func (c *conn) entries() ([]entry, error) {
 			}
 		}
 		for _, b := range boxes {
-			list = append(list, entry{c.user.names.show(i, b.Name), b, g, parents[b.Name], slices.Contains(subs, b.Name)})
+			list = append(list, entry{c.user.names.show(i, b.Name), b, g, parents[b.Name], subscribed[b.Name]})
 		}
 		for _, s := range subs {
-			if !slices.ContainsFunc(boxes, func(b store.Mailbox) bool { return b.Name == s }) {
+			if !known[s] {
 				list = append(list, entry{shown: c.user.names.show(i, s), box: store.Mailbox{Name: s}, grant: g, subscribed: true})
 			}
 		}

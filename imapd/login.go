@@ -86,8 +86,8 @@ func (c *conn) cmdID(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	for _, f := range fields {
-		if strings.EqualFold(f.Name, "name") && c.user != nil {
-			c.user.client = printable(f.Value, 64)
+		if strings.EqualFold(f.Name, "name") {
+			c.client = printable(f.Value, 64)
 		}
 	}
 	c.out.line(`* ID ("name" "mssd")`)

@@ -3,7 +3,6 @@ package imapd
 import (
 	"slices"
 	"strconv"
-	"strings"
 
 	"mssd/auth"
 	"mssd/store"
@@ -204,16 +203,6 @@ func (c *conn) appendFlags(b []byte, r store.Row) []byte {
 		b = b[:len(b)-1]
 	}
 	return append(b, ')')
-}
-
-// parseFlag is the bit of a system flag's name, 0 for a keyword.
-func parseFlag(name string) store.Flag {
-	for _, f := range flagNames {
-		if strings.EqualFold(f.name, name) {
-			return f.flag
-		}
-	}
-	return 0
 }
 
 // ownChange is what this session did to flags itself and has told, or need not tell.
