@@ -69,6 +69,10 @@ func (f *folder) rune(dst []byte, r rune, depth int) []byte {
 	if r < utf8.RuneSelf {
 		return f.ascii(dst, byte(r))
 	}
+	if first := rune(0xc0); r >= first && int(r-first) < len(latin) && latin[r-first] != '.' {
+		f.space = false
+		return append(dst, latin[r-first])
+	}
 	if s, ok := spelt(r); ok {
 		for i := range len(s) {
 			dst = f.ascii(dst, s[i])
@@ -97,6 +101,12 @@ func (f *folder) rune(dst []byte, r rune, depth int) []byte {
 	f.space = false
 	return append(dst, in[:n]...)
 }
+
+// latin holds the plain letter of U+00C0 to U+017F, "." for those that need more work: most of what is folded
+// in French mail without asking the Unicode tables.
+const latin = "aaaaaa.ceeeeiiii.nooooo.ouuuuy..aaaaaa.ceeeeiiii.nooooo.ouuuuy.y" +
+	"aaaaaaccccccccddddeeeeeeeeeegggggggghh..iiiiiiiii...jjkk.llllll." +
+	".llnnnnnn...oooooo..rrrrrrsssssssstttt..uuuuuuuuuuuuwwyyyzzzzzzs"
 
 // spelt gives the plain spelling of letters and signs that NFKD leaves alone.
 func spelt(r rune) (string, bool) {

@@ -11,7 +11,10 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 func TestFold(t *testing.T) {
@@ -24,6 +27,22 @@ func TestFold(t *testing.T) {
 	} {
 		if got := string(Fold(nil, []byte(c.in))); got != c.want {
 			t.Errorf("Fold(%q) = %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
+// The short table must say what the Unicode tables say.
+func TestLatinTable(t *testing.T) {
+	for r := rune(0xc0); r < 0x180; r++ {
+		got := string(Fold(nil, []byte(string(r))))
+		var want []rune
+		for _, x := range norm.NFKD.String(string(r)) {
+			if !unicode.Is(unicode.Mn, x) {
+				want = append(want, unicode.ToLower(x))
+			}
+		}
+		if _, ok := spelt(r); !ok && latin[r-0xc0] != '.' && got != string(want) {
+			t.Errorf("%c: %q, want %q", r, got, string(want))
 		}
 	}
 }

@@ -450,7 +450,11 @@ func (s *Scanner) textOf() Text {
 		return Text{}
 	}
 	n, b := s.names.(*bounded), s.body.(*bounded)
-	return Text{Header: h.buf, Body: append(n.buf, b.buf...), HeaderCut: h.cut, BodyCut: n.cut || b.cut}
+	body := b.buf
+	if len(n.buf) > 0 {
+		body = append(n.buf, b.buf...)
+	}
+	return Text{Header: h.buf, Body: body, HeaderCut: h.cut, BodyCut: n.cut || b.cut}
 }
 
 // attach lists the parts that a person sees as files.

@@ -16,6 +16,9 @@ type bounded struct {
 }
 
 func (b *bounded) add(p []byte) {
+	if b.buf == nil {
+		b.buf = make([]byte, 0, min(b.limit, max(len(p), pieceLen)))
+	}
 	if room := b.limit - len(b.buf); len(p) > room {
 		p, b.cut = p[:max(room, 0)], true
 	}
@@ -86,6 +89,9 @@ func (w *folded) piece(p []byte, final bool) {
 		w.f.space = true // no white space at the beginning of a line
 	}
 	var rest int
+	if w.buf == nil && len(p) > 0 {
+		w.buf = make([]byte, 0, len(p)+64)
+	}
 	w.buf, rest = w.f.fold(w.buf[:0], p, final)
 	w.hold = append(w.hold[:0:0], p[len(p)-rest:]...)
 	if len(w.buf) > 0 {
