@@ -50,7 +50,6 @@ type front struct {
 	server    server
 	addrs     []string
 	listeners []net.Listener
-	tls       *tlsconf.Front
 }
 
 // daemon holds the rooms of a running mssd.
@@ -298,6 +297,9 @@ func (d *daemon) announce() {
 	d.record("start")
 	for _, reason := range d.Degraded() {
 		d.log.Warn("degraded", "err", reason)
+	}
+	if len(d.cfg.Trust.CRLs) == 0 {
+		d.log.Warn("no revocation list is configured (trust.crls): revoked certificates are not noticed")
 	}
 	notifyReady()
 	if d.opt.Ready != nil {
