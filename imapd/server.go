@@ -175,6 +175,7 @@ func (s *Server) handle(g *guard.Conn) {
 	c := newConn(s, g)
 	defer c.close()
 	defer c.recover()
+	g.OnHangUp(func() { g.Close() }) // in the handshake there is nobody to say BYE to
 	if s.Implicit && !c.handshake(g) {
 		return
 	}

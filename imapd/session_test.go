@@ -3,6 +3,7 @@ package imapd
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -131,9 +132,14 @@ func TestMailboxGone(t *testing.T) {
 	expect(a, un, "* BYE The selected mailbox no longer exists")
 }
 
-// TestShutdown: idle sessions hear BYE, in IDLE and out of it.
+// TestShutdown: idle sessions hear BYE, in IDLE and out of it; one that never began its handshake holds nothing up.
 func TestShutdown(t *testing.T) {
 	w := newWorld(t, nil)
+	silent, err := net.Dial("tcp", w.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
 	a, b := w.login(ownerName, "INBOX"), w.login(ownerName, "")
 	a.send("i IDLE\r\n")
 	a.line()
