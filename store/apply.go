@@ -28,6 +28,7 @@ type apply struct {
 	words  map[KeywordSet][]string // interned in this group
 	sets   map[string]KeywordSet
 	once   onceChanges
+	told   []trace.Event       // written in this group, for Options.Observe
 	dirs   map[string]struct{} // directories of bodies stored by this group
 	blobs  []*Blob             // stored by this group
 	dups   []*Blob             // whose batch was a repetition

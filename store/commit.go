@@ -204,6 +204,9 @@ func (s *Store) tryGroup(group []*request, replies []reply, l *lazy) error {
 		return fmt.Errorf("commit of the index: %w", err)
 	}
 	a.publish()
+	for _, e := range a.told {
+		s.opt.Observe(e)
+	}
 	for _, b := range a.blobs {
 		b.stored()
 	}

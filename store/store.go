@@ -74,6 +74,9 @@ type Options struct {
 	RetainExpunged time.Duration    // a body stays this long after its last row went; 0: 7 days, negative: none
 	NoSync         bool             // tests only: a power failure may take everything
 	SyncEach       bool             // sync each body and directory by itself rather than the file system at once
+	// Observe is told of each event after the commit that made it durable, in order, by the committer: it must not
+	// block. nil: nobody is told.
+	Observe func(trace.Event)
 }
 
 // Store is an open store. All its methods are safe for concurrent use.

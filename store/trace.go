@@ -48,7 +48,13 @@ func (a *apply) event(e trace.Event) error {
 		return err
 	}
 	a.sys.LastSeq++
-	return a.put(bktTrace, keySeq(e.Seq), v)
+	if err := a.put(bktTrace, keySeq(e.Seq), v); err != nil || a.s.opt.Observe == nil {
+		return err
+	}
+	n := len(a.told)
+	a.told = append(a.told, e)
+	a.undo = append(a.undo, func() error { a.told = a.told[:n]; return nil })
+	return nil
 }
 
 // events writes the events of a batch, with the UIDs that only now are known.
