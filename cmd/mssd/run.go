@@ -103,7 +103,7 @@ func run(ctx context.Context, cfg *Config, opt runOptions) (err error) {
 }
 
 func (d *daemon) openStore() error {
-	st, err := store.Open(store.Options{Dir: d.cfg.DataDir, Create: d.opt.Create, Log: d.log})
+	st, err := store.Open(store.Options{Dir: d.cfg.DataDir, Create: d.opt.Create, Log: d.log, Observe: d.metrics.observe})
 	switch {
 	case errors.Is(err, store.ErrNoStore):
 		return fmt.Errorf("%s: no store here; if this is the first start, say --create; if not, data_dir names the wrong folder or a disk is not mounted", d.cfg.DataDir)

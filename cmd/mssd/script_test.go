@@ -196,11 +196,20 @@ func expand(ts *testscript.TestScript, _ bool, args []string) {
 func monitoring(ts *testscript.TestScript, neg bool, args []string) {
 	var doc demoFile
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &doc))
-	resp, err := http.Get("http://" + doc.Fronts["metrics"] + args[1])
-	ts.Check(err)
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	ts.Check(err)
+	var resp *http.Response
+	var b []byte
+	// Refusals and logins are counted with the next commit, at most a second later.
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		var err error
+		resp, err = http.Get("http://" + doc.Fronts["metrics"] + args[1])
+		ts.Check(err)
+		b, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+		ts.Check(err)
+		if bytes.Contains(b, []byte(args[2])) {
+			break
+		}
+	}
 	if resp.StatusCode != http.StatusOK || !bytes.Contains(b, []byte(args[2])) || bytes.Contains(b, []byte(doc.BALs[0].Address)) {
 		ts.Fatalf("%s: %s, want %q and no address of a BAL:\n%s", args[1], resp.Status, args[2], b)
 	}
