@@ -94,6 +94,7 @@ func BenchmarkFetchOne(b *testing.B) {
 			n := 500
 			w.fill("B", n, size)
 			b.SetBytes(int64(size))
+			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				s := w.login(ownerName, "B").forBench()
 				for i := 0; pb.Next(); i++ {
@@ -113,6 +114,7 @@ func BenchmarkFetchRange(b *testing.B) {
 			n := 500
 			w.fill("B", n, size)
 			b.SetBytes(int64(size * n))
+			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
 				s := w.login(ownerName, "B").forBench()
 				for pb.Next() {
