@@ -3,7 +3,6 @@ package whitelist
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"unicode/utf8"
 )
 
@@ -234,7 +233,7 @@ func appendCanonical(dst []byte, t token, ns string) []byte {
 
 func appendText(dst, text []byte) []byte {
 	for len(text) > 0 {
-		n := slices.IndexFunc(text, func(c byte) bool { return c == '&' || c == '<' || c == '>' || c == '\r' })
+		n := bytes.IndexAny(text, "&<>\r")
 		if n < 0 {
 			return append(dst, text...)
 		}
