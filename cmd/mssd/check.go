@@ -95,9 +95,9 @@ func checkFiles(c *Config) (faults, absent []fault) {
 	if x := c.Directory.Extraction; x != nil {
 		look("directory.extraction.file", []string{x.File}, "this feed says nothing until it is", func() error { return readable(x.File) })
 	}
-	for key, dir := range map[string]string{"data_dir": c.DataDir, "admin.socket": filepath.Dir(c.Admin.Socket)} {
-		look(key, []string{dir}, "make it, owned by the daemon's user", func() error { return isFolder(dir) })
-	}
+	look("data_dir", []string{c.DataDir}, "serve --create makes it", func() error { return isFolder(c.DataDir) })
+	run := filepath.Dir(c.Admin.Socket)
+	look("admin.socket", []string{run}, "make this folder, owned by the daemon's user", func() error { return isFolder(run) })
 	return faults, absent
 }
 

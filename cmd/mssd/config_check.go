@@ -108,13 +108,8 @@ func (c *Config) checkDirectory(k *checker) {
 		k.path("directory.extraction.file", x.File, "the extraction of 31 columns, text or ZIP")
 		k.duration("directory.extraction.every", x.Every, time.Second, 30*24*time.Hour)
 	}
-	for name, row := range map[string]PolicyRow{"published": d.Policy.Published, "unlisted": d.Policy.Unlisted} {
-		for answer, v := range row.cells() {
-			if v != "" {
-				k.oneOf("directory.policy."+name+"."+answer, v, policyWords...)
-			}
-		}
-	}
+	k.policyRow("directory.policy.published.", d.Policy.Published)
+	k.policyRow("directory.policy.unlisted.", d.Policy.Unlisted)
 }
 
 func (c *Config) checkLDAP(k *checker, l *LDAPFeed) {
@@ -138,9 +133,13 @@ func (c *Config) checkLDAP(k *checker, l *LDAPFeed) {
 	k.duration("directory.ldap.every", l.Every, time.Second, 30*24*time.Hour)
 }
 
-// cells are the values of a row by the name of their key.
-func (r PolicyRow) cells() map[string]string {
-	return map[string]string{"known": r.Known, "known_other": r.KnownOther, "unknown": r.Unknown, "cannot_tell": r.CannotTell}
+// policyRow judges the cells of a row; "" leaves the default.
+func (k *checker) policyRow(table string, r PolicyRow) {
+	for _, c := range [][2]string{{"known", r.Known}, {"known_other", r.KnownOther}, {"unknown", r.Unknown}, {"cannot_tell", r.CannotTell}} {
+		if c[1] != "" {
+			k.oneOf(table+c[0], c[1], policyWords...)
+		}
+	}
 }
 
 func setDefault[T comparable](p *T, v T) {

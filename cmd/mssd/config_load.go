@@ -50,7 +50,10 @@ func (e *configError) Error() string {
 	return b.String()
 }
 
-const maxConfigOctets = 1 << 20
+const (
+	maxConfigOctets = 1 << 20
+	maxFaults       = 100 // shown at once; after so many the file is not what it was meant to be
+)
 
 // loadConfig reads and checks a configuration file. All faults come back in one *configError.
 func loadConfig(file string) (*Config, error) {
@@ -105,7 +108,7 @@ func parseConfig(b []byte) (*Config, []fault) {
 				return cfg, sorted(faults) // our blanking may have made this one
 			}
 			faults = append(faults, fault{key, row, col, decodeText(bad)})
-			if row < 1 || row > len(lines) || len(bytes.TrimSpace(lines[row-1])) == 0 || key == "" {
+			if len(faults) == maxFaults || row < 1 || row > len(lines) || len(bytes.TrimSpace(lines[row-1])) == 0 || key == "" {
 				return cfg, sorted(faults)
 			}
 			lines[row-1] = nil
