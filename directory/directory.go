@@ -48,6 +48,9 @@ func Open(cfg Config) (*Directory, error) {
 		return nil, err
 	}
 	d := &Directory{cfg: cfg}
+	if l := cfg.LDAP; l != nil && l.PasswordFile != "" && !l.StartTLS && strings.HasPrefix(l.URL, "ldap:") {
+		cfg.Log.Warn("the password for the directory goes over the network in clear: set starttls or ldaps", "feed", "ldap")
+	}
 	if cfg.LDAP != nil {
 		d.live = newLive(*cfg.LDAP, cfg)
 		d.feeds = append(d.feeds, &feed{name: "ldap", every: cfg.LDAP.Every, read: d.readLDAP})
