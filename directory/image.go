@@ -32,6 +32,7 @@ type image struct {
 const (
 	entryFields = 7
 	maxField    = 512     // octets of one field
+	maxHolders  = 256     // rows of one address; the work for them grows with the square
 	maxArena    = 1 << 30 // octets; offsets are 32 bits
 
 	upperHalf = uint64(1<<32-1) << 32 // of a slot: hash
@@ -111,9 +112,14 @@ func (img *image) index() error {
 			return fmt.Errorf("%w: rows are not as their header says", ErrImage)
 		}
 		h := maphash.Bytes(img.seed, addr)
-		i := h & mask
-		for img.slots[i] != 0 {
-			i = (i + 1) & mask
+		i, same := h&mask, 0
+		for ; img.slots[i] != 0; i = (i + 1) & mask {
+			if (img.slots[i]^h)&upperHalf == 0 {
+				same++
+			}
+		}
+		if same >= maxHolders {
+			return fmt.Errorf("%w: more than %d rows of one address", ErrFormat, maxHolders)
 		}
 		img.slots[i] = h&upperHalf | uint64(at+1)
 		at = next
@@ -194,14 +200,12 @@ func (img *image) entry(at int) Entry {
 func (img *image) addresses(fn func(addr []byte)) {
 	for at := 0; at < len(img.arena); {
 		addr, next, _ := img.skip(at)
-		first := -1
+		first := true
 		img.find(addr, func(row int) bool {
-			if first < 0 || row < first {
-				first = row
-			}
-			return true
+			first = row >= at
+			return first
 		})
-		if first == at {
+		if first {
 			fn(addr)
 		}
 		at = next

@@ -134,3 +134,13 @@ func TestKeptImageDamaged(t *testing.T) {
 		t.Errorf("the damaged image is not reported: %+v", st)
 	}
 }
+
+func TestTooManyHolders(t *testing.T) {
+	line := orgLine("a@x.test", "1") + "\n"
+	if img, _, err := parseText(header+"\n"+strings.Repeat(line, maxHolders), 0); err != nil || img.rows() != maxHolders {
+		t.Errorf("at the bound: %v", err)
+	}
+	if _, _, err := parseText(header+"\n"+strings.Repeat(line, maxHolders+1), 0); !errors.Is(err, ErrFormat) {
+		t.Errorf("beyond the bound: %v", err)
+	}
+}
