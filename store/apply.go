@@ -319,6 +319,7 @@ func (a *apply) publish() {
 	maps.Copy(m.sets, a.sets)
 	for _, w := range a.bals {
 		b := w.balState
+		m.wakeRights(&b)
 		m.setBAL(&b)
 	}
 	for id, w := range a.boxes {

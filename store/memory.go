@@ -20,6 +20,7 @@ type memory struct {
 	boxes   map[MailboxID]*boxState
 	words   map[KeywordSet][]string
 	sets    map[string]KeywordSet // by encoded keywords
+	rights  map[BALID]map[*Watcher]struct{}
 }
 
 // balState is a BAL with what hangs on it. A published one is never changed, only replaced.
@@ -41,7 +42,8 @@ type boxState struct {
 
 func newMemory() *memory {
 	return &memory{bals: map[BALID]*balState{}, byAddr: map[Address]BALID{}, domains: map[string]int{},
-		boxes: map[MailboxID]*boxState{}, words: map[KeywordSet][]string{}, sets: map[string]KeywordSet{}}
+		boxes: map[MailboxID]*boxState{}, words: map[KeywordSet][]string{}, sets: map[string]KeywordSet{},
+		rights: map[BALID]map[*Watcher]struct{}{}}
 }
 
 // loadMemory reads everything but rows from the index.

@@ -29,12 +29,13 @@ type ring struct {
 	changes []change
 }
 
-// Watcher is told of changes in a mailbox.
+// Watcher is told of changes: in a mailbox (Watch), or of who may open a BAL (WatchBAL).
 type Watcher struct {
 	C    <-chan struct{} // one entry: something changed since the last look
 	c    chan struct{}
 	s    *Store
 	boxS *boxState
+	bal  BALID // of WatchBAL, else 0
 }
 
 // Watch begins to watch a mailbox. The watcher of a mailbox that is gone is told at once.
@@ -45,7 +46,7 @@ func (s *Store) Watch(r Ref) *Watcher {
 	defer s.mu.Unlock()
 	b := s.box(r)
 	if b == nil {
-		w.c <- struct{}{}
+		w.wake()
 		return w
 	}
 	if b.watchers == nil {
@@ -63,6 +64,9 @@ func (s *Store) Watch(r Ref) *Watcher {
 func (w *Watcher) Close() {
 	w.s.mu.Lock()
 	defer w.s.mu.Unlock()
+	if w.bal != 0 {
+		w.closeBAL()
+	}
 	if w.boxS == nil {
 		return
 	}
@@ -76,12 +80,16 @@ func (w *Watcher) Close() {
 	w.boxS = nil
 }
 
+func (w *Watcher) wake() {
+	select {
+	case w.c <- struct{}{}:
+	default:
+	}
+}
+
 func (b *boxState) wake() {
 	for w := range b.watchers {
-		select {
-		case w.c <- struct{}{}:
-		default:
-		}
+		w.wake()
 	}
 }
 
