@@ -203,3 +203,65 @@ func readFile(t *testing.T, name string) string {
 }
 
 var statusAll = &imap.StatusOptions{NumMessages: true, NumUnseen: true, UIDNext: true}
+
+// TestDirectoryOutage: with the directory away the daemon goes on answering RCPT, by the policy table.
+func TestDirectoryOutage(t *testing.T) {
+	const stranger = "pharmacie.inconnue@test-officines.mssante.fr" // ours, published, not in the directory
+	ldap := slapdtest.Start(t)
+	h := newHouse(t, fmt.Sprintf("[directory.ldap]\nurl = %q\nevery = \"1h\"\n", ldap.URL))
+	h.start("--create")
+	h.addBAL(officine, "ORG", "--structure", "990000119")
+	h.addBAL(stranger, "ORG")
+	// An absence is remembered for a minute: the outages are asked about others.
+	frozen, away := "pharmacie.gelee@test-officines.mssante.fr", "pharmacie.absente@test-officines.mssante.fr"
+	h.addBAL(frozen, "ORG")
+	h.addBAL(away, "ORG")
+	if out, err := h.run("health", "--wait", "30s"); err != nil {
+		t.Fatalf("health: %v\n%s", err, out)
+	}
+	c, err := h.dial()
+	must(t, err)
+	defer c.conn.Close()
+	rcpt := func(want int, to string) string {
+		t.Helper()
+		_, err := c.cmd(250, "MAIL FROM:<274990000000145@%s>", patientDomain)
+		must(t, err)
+		text, err := c.cmd(want, "RCPT TO:<%s>", to)
+		if err != nil {
+			t.Errorf("%s: %v", to, err)
+		}
+		_, err = c.cmd(250, "RSET")
+		must(t, err)
+		return text
+	}
+	rcpt(250, officine)
+	if text := rcpt(550, stranger); !strings.HasPrefix(text, "5.1.1 ") {
+		t.Errorf("a BAL that the directory does not know: %q, want 5.1.1", text)
+	}
+	ldap.Freeze()
+	rcpt(250, officine)
+	began := time.Now()
+	rcpt(250, frozen) // the live question fails: cannot tell, accepted with a note
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("a frozen directory held RCPT up for %v", took)
+	}
+	ldap.Thaw()
+	ldap.Kill()
+	rcpt(250, officine)
+	rcpt(250, away)
+	text, err := c.send("274990000000145@"+patientDomain, []string{officine}, letter(1, 2000, officine))
+	must(t, err)
+	out, err := h.run("trace", strings.TrimPrefix(text, "2.0.0 "))
+	must(t, err)
+	for _, want := range []string{"directory=known", "source=ldap", "stored durably"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the trace does not say %s:\n%s", want, out)
+		}
+	}
+	h.kill()
+	h.start() // no network needed: the image was saved
+	c, err = h.dial()
+	must(t, err)
+	defer c.conn.Close()
+	rcpt(250, officine)
+}
