@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,13 @@ func cpu() int64 {
 	return r.Utime.Nano() + r.Stime.Nano()
 }
 
+// BenchmarkDeliver keeps its stores until all is measured, or for good where MSSD_BENCH_KEEP names a directory: a
+// file system without a journal (ext4) is slow to make files where many were removed within minutes.
 func BenchmarkDeliver(b *testing.B) {
+	dir := os.Getenv("MSSD_BENCH_KEEP")
+	if dir == "" {
+		dir = b.TempDir()
+	}
 	for _, each := range []bool{false, true} {
 		for _, size := range []int{5 << 10, 200 << 10} {
 			for _, writers := range []int{1, 50} {
@@ -58,15 +65,19 @@ func BenchmarkDeliver(b *testing.B) {
 				if each {
 					how = "fsync"
 				}
-				b.Run(fmt.Sprintf("%s/%dKB/%dwriters", how, size>>10, writers), func(b *testing.B) { benchDeliver(b, each, size, writers) })
+				b.Run(fmt.Sprintf("%s/%dKB/%dwriters", how, size>>10, writers), func(b *testing.B) { benchDeliver(b, dir, each, size, writers) })
 			}
 		}
 	}
 }
 
-func benchDeliver(b *testing.B, each bool, size, writers int) {
+func benchDeliver(b *testing.B, dir string, each bool, size, writers int) {
 	var syncs, commits atomic.Int64
-	s, err := store.OpenWith(store.Options{Dir: filepath.Join(b.TempDir(), "s"), Create: true, SyncEach: each}, func(f store.FileSystem) store.FileSystem { return countingFS{f, &syncs} })
+	dir, err := os.MkdirTemp(dir, "s")
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := store.OpenWith(store.Options{Dir: filepath.Join(dir, "s"), Create: true, SyncEach: each}, func(f store.FileSystem) store.FileSystem { return countingFS{f, &syncs} })
 	if err != nil {
 		b.Fatal(err)
 	}
