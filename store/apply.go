@@ -278,7 +278,11 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 	case StoreFlags:
 		return a.storeFlags(op, res)
 	case Copy:
-		return a.copy(op.From, op.To, op.Runs, false, res)
+		err := a.copy(op.From, op.To, op.Runs, false, res)
+		if err == nil && op.All && count(res.UIDs) < count(normal(op.Runs)) {
+			return ErrNoMessage // the batch is undone
+		}
+		return err
 	case Move:
 		return a.copy(op.From, op.To, op.Runs, true, res)
 	case Expunge:

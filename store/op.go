@@ -106,6 +106,7 @@ type (
 		From Ref
 		Runs []Run
 		To   Ref
+		All  bool // ErrNoMessage unless every one of Runs exists
 	}
 	// Move moves the messages that exist among Runs (RFC 6851).
 	Move struct {
