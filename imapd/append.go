@@ -23,6 +23,12 @@ func (c *conn) cmdAppend(cmd *wire.Command) (response, error) {
 	if lit == nil {
 		return response{}, bad("", "APPEND needs a message")
 	}
+	switch {
+	case lit.Binary:
+		return response{}, errBinary
+	case lit.Size == 0:
+		return response{}, errEmpty
+	}
 	m, g, err := c.target(a.Mailbox)
 	if err == nil && !m.Created {
 		err = store.ErrNoMailbox
@@ -78,7 +84,7 @@ func (c *conn) receive(lit *wire.Literal, blob *store.Blob, scan *message.Scanne
 	for {
 		n, err := lit.Read(buf)
 		p := buf[:n]
-		if bytes.IndexByte(p, 0) >= 0 && !lit.Binary {
+		if bytes.IndexByte(p, 0) >= 0 {
 			return errNULLiteral
 		}
 		if _, werr := blob.Write(p); werr != nil {

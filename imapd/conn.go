@@ -55,7 +55,7 @@ type user struct {
 }
 
 func newConn(s *Server, g *guard.Conn) *conn {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(s.ctx)
 	c := &conn{srv: s, guard: g, nc: g, ctx: ctx, cancel: cancel, opened: g.Opened()}
 	c.log = s.log.With("conn", g.ID(), "remote", g.RemoteAddr().String())
 	if ap, err := netip.ParseAddrPort(g.RemoteAddr().String()); err == nil {

@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 
 	"mssd/imapd/wire"
@@ -30,8 +31,8 @@ func (c *conn) cmdFetch(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	if args.HasChangedSince {
-		return response{}, bad("", "CONDSTORE is not offered")
+	if args.HasChangedSince || slices.ContainsFunc(args.Items, func(it wire.FetchItem) bool { return it.Kind == wire.FetchModSeq }) {
+		return response{}, errCondStore
 	}
 	runs, err := c.messages(args.Set, args.UID)
 	if err != nil {
@@ -49,11 +50,16 @@ func (c *conn) cmdFetch(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	if c.out.err != nil {
-		c.log.Error("a fetch was cut off", "err", c.out.err)
+		if errors.Is(c.out.err, errBody) {
+			c.log.Error("a fetch was cut off", "err", c.out.err)
+		}
 		c.bye = true
 		return response{}, nil
 	}
-	if err := f.markSeen(); err != nil {
+	if err := f.markSeen(); errors.Is(err, store.ErrNoSpace) {
+		// The client has its messages: on a full disk they can be read all the same, and stay unseen.
+		c.log.Warn("what was fetched could not be marked as seen", "err", err)
+	} else if err != nil {
 		return response{}, err
 	}
 	return f.end(cmd.Name, runsCount(runs))
@@ -184,9 +190,6 @@ func (f *fetch) item(m *source, it wire.FetchItem) error {
 			return append(append(b, "BODY "...), m.meta.Body...)
 		case wire.FetchBodyStructure:
 			return append(append(b, "BODYSTRUCTURE "...), m.meta.BodyStructure...)
-		case wire.FetchModSeq:
-			b = strconv.AppendUint(append(b, "MODSEQ ("...), uint64(m.row.ModSeq), 10)
-			return append(b, ')')
 		}
 		return b
 	})

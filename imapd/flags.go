@@ -30,7 +30,7 @@ func (c *conn) cmdStore(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	if a.HasUnchangedSince {
-		return response{}, bad("", "CONDSTORE is not offered")
+		return response{}, errCondStore
 	}
 	if c.sel.readOnly {
 		return response{}, errReadOnly

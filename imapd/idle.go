@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"bufio"
 	"bytes"
 	"time"
 
@@ -15,75 +16,66 @@ func (c *conn) cmdIdle(cmd *wire.Command) (response, error) {
 	if err := wire.ParseNone(cmd); err != nil {
 		return response{}, err
 	}
-	c.out.str("+ idling\r\n")
-	// What happened before now is told at once: nothing may wait for the next change.
-	if err := c.sync(all); err != nil {
-		return response{}, err
-	}
-	if c.out.flush() != nil {
-		return response{}, nil
-	}
-	type ending struct {
-		line []byte
-		err  error
-	}
+	c.out.str("+ idling\r\n") // what happened before now is told with it: nothing may wait for the next change
 	done := make(chan ending, 1)
-	br := c.br
-	go func() {
+	go func(br *bufio.Reader) {
 		line, err := wire.ReadLine(br, maxDone)
-		done <- ending{bytes.Clone(line), err}
-	}()
+		done <- ending{bytes.EqualFold(line, []byte("DONE")), err}
+	}(c.br)
 	// While it waits, the session is idle: the end of the server may hang it up.
 	c.guard.SetBusy(false)
-	err := c.watch(func(wake <-chan struct{}, tick <-chan time.Time) (bool, error) {
-		select {
-		case e := <-done:
-			if e.err != nil {
-				c.bye = true
-				return false, nil
-			}
-			if !bytes.EqualFold(e.line, []byte("DONE")) {
-				return false, bad("", "IDLE ends with DONE")
-			}
-			return false, nil
-		case <-tick:
-			c.out.line("* OK Still here")
-		case <-wake:
-		}
-		return true, nil
-	})
+	end, err := c.watch(done)
 	c.guard.SetBusy(true)
-	if err != nil {
-		return response{}, err
-	}
-	if c.bye {
+	switch {
+	case err != nil:
+		return response{}, c.endIdle(err)
+	case c.bye || c.out.err != nil:
 		return response{}, nil
+	case end.err != nil:
+		c.readFailed(cmd, end.err)
+		c.bye = true
+		return response{}, nil
+	case !end.done:
+		return response{}, bad("", "IDLE ends with DONE")
 	}
 	return okay("IDLE completed"), nil
 }
 
-// watch calls wait for each thing that happens until it is false, and tells the client what changed.
-func (c *conn) watch(wait func(wake <-chan struct{}, tick <-chan time.Time) (bool, error)) error {
-	var wake <-chan struct{}
+// ending is the line that ended IDLE, or why none came.
+type ending struct {
+	done bool // the line was DONE
+	err  error
+}
+
+// watch tells the client what changes, until done.
+func (c *conn) watch(done <-chan ending) (ending, error) {
+	var mailbox <-chan struct{}
+	watched := c.home().ID
 	if c.sel != nil {
-		wake = c.sel.watch.C
+		mailbox, watched = c.sel.watch.C, c.sel.ref.BAL
 	}
+	rights := c.srv.Store.WatchBAL(watched)
+	defer rights.Close()
 	tick := time.NewTicker(c.srv.KeepAlive)
 	defer tick.Stop()
 	for {
-		more, err := wait(wake, tick.C)
-		if !more || err != nil {
-			return err
-		}
+		// Asked before the wait too: the right may have ended before it was watched.
 		if err := c.stillAllowed(); err != nil {
-			return c.endIdle(err)
+			return ending{}, err
 		}
 		if err := c.sync(all); err != nil {
-			return c.endIdle(err)
+			return ending{}, err
 		}
-		if c.out.flush() != nil {
-			c.bye = true
-			return nil
+		if err := c.out.flush(); err != nil {
+			return ending{}, nil
+		}
+		select {
+		case e := <-done:
+			return e, nil
+		case <-tick.C:
+			c.out.line("* OK Still here")
+		case <-rights.C:
+		case <-mailbox:
 		}
 	}
 }

@@ -86,6 +86,9 @@ func (c *conn) cmdList(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	if slices.Contains(a.ReturnStatus, wire.StatusHighestModSeq) {
+		return response{}, errCondStore
+	}
 	if !a.Extended && len(a.Patterns) == 1 && a.Patterns[0] == "" {
 		// A question for the delimiter and the root of the reference.
 		c.listLine(wire.ListData{Command: "LIST", Attributes: []string{`\Noselect`}, Delim: delim})
@@ -173,6 +176,9 @@ func (c *conn) cmdStatus(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	if slices.Contains(a.Items, wire.StatusHighestModSeq) {
+		return response{}, errCondStore
+	}
 	m, _, err := c.box(a.Mailbox)
 	if err != nil {
 		return response{}, err
@@ -208,8 +214,6 @@ func (c *conn) statusValue(m store.Mailbox, it wire.StatusItem) uint64 {
 		return uint64(m.Deleted)
 	case wire.StatusSize:
 		return uint64(m.Octets)
-	case wire.StatusHighestModSeq:
-		return uint64(m.HighestModSeq)
 	case wire.StatusAppendLimit:
 		return uint64(c.srv.MaxMessage)
 	}

@@ -30,8 +30,8 @@ func (c *conn) cmdCreate(cmd *wire.Command) (response, error) {
 	return okay("CREATE completed"), nil
 }
 
-// RFC 9051, Section 6.3.5. The mailbox that this session has selected may go too: the session then ends, as
-// that of others does.
+// RFC 9051, Section 6.3.5. The mailbox that this session has selected may go too: the session goes on with none
+// selected. Sessions of others that have it open end with BYE.
 func (c *conn) cmdDelete(cmd *wire.Command) (response, error) {
 	name, err := wire.ParseMailbox(cmd)
 	if err != nil {

@@ -49,9 +49,12 @@ var (
 	errRight      = errors.New("imapd: the right was withdrawn")
 	errCutOff     = errors.New("imapd: the message of an APPEND did not come whole")
 	errTooBig     = errors.New("imapd: message over the size limit")
+	errCondStore  = bad("", "CONDSTORE is not offered")
 	errNumber     = bad("", "No message has that number")
 	errNameFixed  = no("CANNOT", "This mailbox can be neither created nor removed")
 	errNULLiteral = bad("", "NUL is not allowed in a message")
+	errBinary     = bad("", "BINARY is not offered")
+	errEmpty      = no("", "A message without octets is not kept") // an APPEND called off: RFC 3502, Section 6.3.11
 )
 
 // respond is the one place where an error becomes a response. known is false for the default row: the

@@ -29,7 +29,7 @@ func (c *conn) cmdSearch(cmd *wire.Command) (response, error) {
 		return response{}, bad("", "Saving a search result is not offered")
 	}
 	if a.ModSeq {
-		return response{}, bad("", "CONDSTORE is not offered")
+		return response{}, errCondStore
 	}
 	s := &search{conn: c}
 	if s.judge, err = c.compile(a.Key); err != nil {

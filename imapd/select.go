@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"errors"
 	"slices"
 	"strconv"
 
@@ -17,6 +18,9 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 	a, err := wire.ParseSelect(cmd)
 	if err != nil {
 		return response{}, err
+	}
+	if a.CondStore {
+		return response{}, errCondStore
 	}
 	if c.sel != nil {
 		// What was selected is left, also when the command fails (RFC 9051, Section 6.3.2).
@@ -77,7 +81,8 @@ func (c *conn) cmdClose(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	if !c.sel.readOnly {
-		if _, err := c.expungeRuns(c.sel.view.runs()); err != nil {
+		// A mailbox that somebody deleted has nothing left to expunge.
+		if _, err := c.expungeRuns(c.sel.view.runs()); err != nil && !errors.Is(err, store.ErrNoMailbox) {
 			return response{}, err
 		}
 	}

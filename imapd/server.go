@@ -45,7 +45,9 @@ type Server struct {
 	mu      sync.Mutex
 	lns     map[net.Listener]struct{} // open listeners
 	closing bool
-	running sync.WaitGroup // sessions
+	running sync.WaitGroup  // sessions
+	ctx     context.Context // of what sessions ask of the store and of logins
+	cancel  context.CancelFunc
 }
 
 func def[T comparable](v *T, d T) {
@@ -71,6 +73,7 @@ func (s *Server) init() {
 		if s.log == nil {
 			s.log = slog.Default()
 		}
+		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.lns = make(map[net.Listener]struct{})
 		s.set = guard.NewSet(s.limits())
 	})
@@ -159,6 +162,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		s.set.CloseAll()
+		s.cancel() // a long search ends too
 		return ctx.Err()
 	}
 }

@@ -103,22 +103,60 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestWithdrawn: a right that ends, ends the session at its next act, and an idling one when it wakes.
+// TestWithdrawn: a right that ends, ends the session at its next act, and an idling one at once.
 func TestWithdrawn(t *testing.T) {
-	w := newWorld(t, func(s *Server) { s.KeepAlive = 50 * time.Millisecond })
-	a, b := w.login(ownerName, "INBOX"), w.login(ownerName, "INBOX")
-	b.send("i IDLE\r\n")
-	b.line()
-	w.commit(store.EndMember{Address: balAddress, Member: "local:anne"})
-	un, _ := a.cmd("FETCH 1:* FLAGS")
-	expect(a, un, "* BYE Your right to this mailbox has ended")
-	for l := b.line(); ; l = b.line() {
-		if strings.HasPrefix(l, "* BYE") {
-			break
-		}
-		if l == "" {
-			b.fail("no BYE")
-		}
+	for _, c := range []struct {
+		name string
+		op   store.Op
+	}{
+		{"member ended", store.EndMember{Address: balAddress, Member: "local:anne"}},
+		{"role lowered", store.PutMember{Address: balAddress, Member: store.Member{ID: "local:anne", Role: store.Reader}}},
+		{"BAL suspended", store.SetBALState{Address: balAddress, State: store.Suspended}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, func(s *Server) { s.KeepAlive = time.Hour })
+			a, b, d := w.login(ownerName, "INBOX"), w.login(ownerName, "INBOX"), w.login(ownerName, "")
+			for _, s := range []*session{b, d} {
+				s.send("i IDLE\r\n")
+				if l := s.line(); l != "+ idling" {
+					s.fail("got %q", l)
+				}
+			}
+			w.commit(c.op)
+			un, _ := a.cmd("FETCH 1:* FLAGS")
+			expect(a, un, "* BYE Your right to this mailbox has ended")
+			for _, s := range []*session{b, d} {
+				if l := s.line(); !strings.HasPrefix(l, "* BYE Your right") {
+					s.fail("an idling session heard %q", l)
+				}
+				if l := s.line(); l != "" {
+					s.fail("the connection goes on: %q", l)
+				}
+			}
+		})
+	}
+}
+
+// TestIdleEnds: an IDLE whose end is not DONE, or never comes, ends with a word.
+func TestIdleEnds(t *testing.T) {
+	w := newWorld(t, func(s *Server) { s.IdleTime = 200 * time.Millisecond })
+	for _, c := range []struct{ name, send, want string }{
+		{"too long", strings.Repeat("x", 200) + "\r\n", "* BYE "},
+		{"bare LF", "DONE\n", "* BYE "},
+		{"silence", "", "* BYE Nothing was heard for too long"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := w.login(ownerName, "INBOX")
+			s.send("i IDLE\r\n")
+			s.line()
+			s.send(c.send)
+			if l := s.line(); !strings.HasPrefix(l, c.want) {
+				s.fail("got %q, want %q", l, c.want)
+			}
+			if l := s.line(); l != "" {
+				s.fail("the connection goes on: %q", l)
+			}
+		})
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // TestTranscripts plays testdata/imap/*.txt. "C:" is sent, "S:" must come next and match; in an S line <...> stands
 // for a regular expression and the rest for itself. "S*:" lines may come in any order among themselves. "!deliver BOX
-// NAME" delivers a message of messages, "!tls" makes the handshake, "!clear" at the top asks for the STARTTLS front.
+// NAME" delivers a message of messages or NAME.eml, "!other" is a command of a second session, "!tls" makes the handshake, "!clear" at the top asks for the STARTTLS front.
 // A C line that ends in "{n}" or "{n+}" is followed by its literal on the next C line, as it stands.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/imap/*.txt")
@@ -31,10 +31,22 @@ func TestTranscripts(t *testing.T) {
 
 var messages = map[string]string{"mail": mail, "multipart": multipart}
 
+func rawMessage(t *testing.T, name string) string {
+	if raw, ok := messages[name]; ok {
+		return raw
+	}
+	b, err := os.ReadFile("testdata/imap/" + name + ".eml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 func playTranscript(t *testing.T, script string) {
 	clear := strings.Contains(script, "!clear")
 	w := newWorld(t, func(s *Server) { s.Implicit = !clear })
 	s := w.dial()
+	var other *session
 	var anyOrder []string
 	for i, line := range strings.Split(script, "\n") {
 		verb, rest, _ := strings.Cut(line, " ")
@@ -53,7 +65,12 @@ func playTranscript(t *testing.T, script string) {
 			anyOrder = append(anyOrder, rest)
 		case "!deliver":
 			box, name, _ := strings.Cut(rest, " ")
-			w.deliver(box, messages[name])
+			w.deliver(box, rawMessage(t, name))
+		case "!other":
+			if other == nil {
+				other = w.login(ownerName, "")
+			}
+			other.ok(rest)
 		case "!tls":
 			s.nc = tls.Client(s.nc, w.client)
 			s = newSession(t, s.nc)
