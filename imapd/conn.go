@@ -1,7 +1,6 @@
 package imapd
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -19,23 +18,19 @@ import (
 	"mssd/tlsconf/guard"
 )
 
-// Bounds of one connection. RFC 9051, Section 4, leaves them to the server.
-const (
-	readSize = 4 << 10  // octets of the read buffer
-	maxEarly = 16 << 10 // octets of a command before login: a bearer token fits
-)
+// maxEarly bounds a command before login: a bearer token fits.
+const maxEarly = 16 << 10 // octets
 
 // conn is one connection. Its goroutine alone touches it, but for hangUp.
 type conn struct {
 	srv    *Server
 	guard  *guard.Conn
 	nc     net.Conn // guard, or TLS over it
-	br     *bufio.Reader
+	in     in
 	out    out
 	log    *slog.Logger
 	remote netip.Addr
-	ctx    context.Context
-	cancel context.CancelFunc
+	ctx    context.Context // of the server: it ends when sessions are cut off
 
 	tls      *tls.Conn // nil in clear
 	opened   time.Time
@@ -55,13 +50,12 @@ type user struct {
 }
 
 func newConn(s *Server, g *guard.Conn) *conn {
-	ctx, cancel := context.WithCancel(s.ctx)
-	c := &conn{srv: s, guard: g, nc: g, ctx: ctx, cancel: cancel, opened: g.Opened()}
+	c := &conn{srv: s, guard: g, nc: g, ctx: s.ctx, opened: g.Opened()}
 	c.log = s.log.With("conn", g.ID(), "remote", g.RemoteAddr().String())
 	if ap, err := netip.ParseAddrPort(g.RemoteAddr().String()); err == nil {
 		c.remote = ap.Addr().Unmap()
 	}
-	c.br = bufio.NewReaderSize(g, readSize)
+	c.in.nc = g
 	c.out = out{nc: g, timeout: s.WriteTime}
 	// Until a login, one absolute deadline: a session that does not want to log in holds nothing for long.
 	_ = g.SetReadDeadline(c.opened.Add(s.LoginTime))
@@ -71,14 +65,13 @@ func newConn(s *Server, g *guard.Conn) *conn {
 // secure replaces everything learnt in clear (RFC 9051, Section 6.2.1).
 func (c *conn) secure(tc *tls.Conn) {
 	c.nc, c.tls = tc, tc
-	c.br = bufio.NewReaderSize(tc, readSize)
+	c.in = in{nc: tc}
 	c.out = out{nc: tc, timeout: c.srv.WriteTime}
 	c.user, c.sel, c.failures, c.client = nil, nil, 0, ""
 }
 
 func (c *conn) close() {
 	c.unselect()
-	c.cancel()
 	_ = c.nc.Close()
 	_ = c.guard.Close()
 }
@@ -113,7 +106,11 @@ func (c *conn) serve() {
 
 // step reads one command, runs it and writes the responses. It is false when the connection is to be closed.
 func (c *conn) step() bool {
-	cmd, err := wire.ReadCommand(c.br, c.limits(), c.more)
+	var cmd *wire.Command
+	br, err := c.in.reader()
+	if err == nil {
+		cmd, err = wire.ReadCommand(br, c.limits(), c.more)
+	}
 	c.guard.SetBusy(true)
 	defer c.guard.SetBusy(false)
 	if err != nil {
@@ -123,6 +120,7 @@ func (c *conn) step() bool {
 		return false
 	}
 	c.run(cmd)
+	c.in.giveBack()
 	return c.out.flush() == nil && !c.bye
 }
 

@@ -1,7 +1,6 @@
 package imapd
 
 import (
-	"bufio"
 	"bytes"
 	"time"
 
@@ -18,10 +17,11 @@ func (c *conn) cmdIdle(cmd *wire.Command) (response, error) {
 	}
 	c.out.str("+ idling\r\n") // what happened before now is told with it: nothing may wait for the next change
 	done := make(chan ending, 1)
-	go func(br *bufio.Reader) {
-		line, err := wire.ReadLine(br, maxDone)
+	c.in.giveBack()
+	go func() {
+		line, err := c.in.line(maxDone)
 		done <- ending{bytes.EqualFold(line, []byte("DONE")), err}
-	}(c.br)
+	}()
 	// While it waits, the session is idle: the end of the server may hang it up.
 	c.guard.SetBusy(false)
 	end, err := c.watch(done)

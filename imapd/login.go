@@ -124,8 +124,8 @@ func (c *conn) cmdStartTLS(cmd *wire.Command) (response, error) {
 	if err := c.out.flush(); err != nil {
 		return response{}, nil
 	}
-	early := make([]byte, c.br.Buffered())
-	if _, err := io.ReadFull(c.br, early); err != nil {
+	early := make([]byte, c.in.br.Buffered())
+	if _, err := io.ReadFull(c.in.br, early); err != nil {
 		return response{}, err
 	}
 	if !c.handshake(&replay{Conn: c.guard, early: bytes.NewReader(early)}) {
@@ -199,7 +199,7 @@ func (c *conn) challenge(data []byte) ([]byte, error) {
 	if err := c.out.flush(); err != nil {
 		return nil, err
 	}
-	line, err := wire.ReadLine(c.br, maxSASL)
+	line, err := c.in.line(maxSASL)
 	if err != nil {
 		c.sayBye("", "The answer cannot be read")
 		return nil, err
