@@ -27,11 +27,13 @@ type apply struct {
 	boxes  map[MailboxID]*boxWork
 	words  map[KeywordSet][]string // interned in this group
 	sets   map[string]KeywordSet
-	once   onceChanges
-	told   []trace.Event       // written in this group, for Options.Observe
-	dirs   map[string]struct{} // directories of bodies stored by this group
-	blobs  []*Blob             // stored by this group
-	dups   []*Blob             // whose batch was a repetition
+	// wordOctets counts those of sets.
+	wordOctets int
+	once       onceChanges
+	told       []trace.Event       // written in this group, for Options.Observe
+	dirs       map[string]struct{} // directories of bodies stored by this group
+	blobs      []*Blob             // stored by this group
+	dups       []*Blob             // whose batch was a repetition
 
 	changes []change // in order, for watchers
 	undo    []func() error
@@ -321,6 +323,7 @@ func (a *apply) publish() {
 	m.sys = a.sys
 	maps.Copy(m.words, a.words)
 	maps.Copy(m.sets, a.sets)
+	m.wordOctets += a.wordOctets
 	for _, w := range a.bals {
 		b := w.balState
 		m.wakeRights(&b)

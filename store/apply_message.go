@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -65,10 +66,13 @@ func (a *apply) addMessage(op AddMessage, blob *Blob, res *OpResult) error {
 		return ErrOverQuota
 	}
 	set, err := a.intern(op.Keywords)
-	if err != nil {
-		return err
+	if err == nil {
+		err = a.noteKeywords(b, set)
 	}
-	if err := a.noteKeywords(b, set); err != nil {
+	if op.Delivery && errors.Is(err, ErrLimit) {
+		set, err = 0, nil // better without keywords than not at all
+	}
+	if err != nil {
 		return err
 	}
 	if err := a.refPrefix(op.Ref.BAL, op.Message, op.Prefix); err != nil {

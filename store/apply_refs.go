@@ -164,12 +164,17 @@ func (a *apply) intern(words []string) (KeywordSet, error) {
 	if k, ok := a.s.mem.sets[string(v)]; ok {
 		return k, nil
 	}
+	if a.s.mem.wordOctets+a.wordOctets+len(v) > a.s.keywordRoom {
+		return 0, fmt.Errorf("%w: sets of keywords", ErrLimit)
+	}
+	a.wordOctets += len(v)
 	a.sys.LastKeywords++
 	k := a.sys.LastKeywords
 	a.sets[string(v)], a.words[k] = k, words
 	a.undo = append(a.undo, func() error {
 		delete(a.sets, string(v))
 		delete(a.words, k)
+		a.wordOctets -= len(v)
 		return nil
 	})
 	return k, a.put(bktKeywords, keyKeywords(k), v)

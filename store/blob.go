@@ -32,7 +32,9 @@ func (s *Store) blobDir(id MessageID) (string, error) {
 	case errors.Is(err, fs.ErrExist):
 	case err != nil:
 		return "", err
-	case !s.opt.NoSync && !s.syncAll:
+	}
+	// Also where it exists: a process that was killed may have made it and not have come to this.
+	if !s.opt.NoSync {
 		if err := s.fs.SyncDir(filepath.Dir(dir)); err != nil {
 			return "", fatal(err)
 		}
@@ -46,7 +48,7 @@ type Blob struct {
 	s        *Store
 	id       trace.ID
 	path     string // in spool/
-	f        file
+	f        file   // open until the commit is done: the committer may have to sync it
 	w        *bufio.Writer
 	size     int64
 	derived  derived
@@ -62,6 +64,9 @@ var spoolBuffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 3
 func (s *Store) NewBlob() (*Blob, error) {
 	if err := s.Err(); err != nil {
 		return nil, err
+	}
+	if s.Closed() {
+		return nil, ErrClosed
 	}
 	id := s.NewID()
 	path := filepath.Join(s.dir, "spool", id.String())
@@ -95,11 +100,11 @@ func (b *Blob) Finish(meta *message.Meta, text message.Text) error {
 		return fmt.Errorf("%w: body is finished", ErrInvalid)
 	}
 	err := b.w.Flush()
-	if err == nil && !b.s.syncAll && !b.s.opt.NoSync {
-		err = b.f.Sync()
+	if err == nil && b.s.opt.SyncEach && !b.s.opt.NoSync {
+		err = b.f.Sync() // here, where others do the same at the same time
 	}
 	b.release()
-	if err := errors.Join(err, b.f.Close()); err != nil {
+	if err != nil {
 		return noSpace(fmt.Errorf("store: spool: %w", err))
 	}
 	if meta != nil {
@@ -121,7 +126,6 @@ func (b *Blob) release() {
 func (b *Blob) Abort() {
 	if b.w != nil {
 		b.release()
-		b.f.Close()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -129,6 +133,7 @@ func (b *Blob) Abort() {
 		return
 	}
 	b.gone = true
+	b.f.Close() // of a file that goes
 	if err := b.s.fs.Remove(b.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		b.s.log.Warn("spool file stays until the next start", "err", err)
 	}
@@ -137,7 +142,10 @@ func (b *Blob) Abort() {
 // stored is told by the committer that the body is in its place.
 func (b *Blob) stored() {
 	b.mu.Lock()
-	b.gone = true
+	if !b.gone {
+		b.gone = true
+		b.f.Close() // it was synced: nothing can come of it any more
+	}
 	b.mu.Unlock()
 	if b.derived.meta != nil {
 		b.s.meta.add(b.derived)

@@ -52,6 +52,29 @@ func TestCheckFinds(t *testing.T) {
 		{"body counts too many", change("blob", func(v []byte) []byte { v[1]++; return v }), 7},
 		{"size of a row", change("row", func(v []byte) []byte { v[37]++; return v }), 8},
 		{"keyword set gone", change("row", func(v []byte) []byte { v[21] = 99; return v }), 9},
+		{"BAL counts too many", change("bal", func(v []byte) []byte { v[len(v)-1] += 2; return v }), 5},
+		{"two mailboxes of one name", func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte("mailbox"))
+			c := b.Cursor()
+			_, v := c.First()
+			v = append([]byte(nil), v...)
+			k, _ := c.Next()
+			return b.Put(append([]byte(nil), k...), v)
+		}, 10},
+		{"a row of no mailbox", func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte("row"))
+			k, v := first(b)
+			k = append([]byte(nil), k...)
+			k[7] = 99
+			return b.Put(k, append([]byte(nil), v...))
+		}, 10},
+		{"a delivery twice among the unconfirmed", func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte("once"))
+			k, v := first(b)
+			k = append([]byte(nil), k...)
+			k[7]++
+			return b.Put(k, append([]byte(nil), v...))
+		}, 11},
 		{"event gone", func(tx *bolt.Tx) error {
 			b := tx.Bucket([]byte("trace"))
 			c := b.Cursor()
@@ -69,6 +92,9 @@ func TestCheckFinds(t *testing.T) {
 			storetest.Deliver(t, s, b.ID, raw)
 			storetest.Deliver(t, s, b.ID, raw)
 			do(t, s, store.StoreFlags{Ref: in.Ref, Runs: one(1), Mode: store.Add, Flags: store.Deleted}, store.Expunge{Ref: in.Ref, Runs: one(1)})
+			if _, err := s.Commit(ctx, &store.Batch{Blob: storetest.NewBlob(t, s, raw), Once: &store.Once{Key: [32]byte{1}}, Ops: []store.Op{store.AddMessage{Ref: in.Ref}}}); err != nil {
+				t.Fatal(err)
+			}
 			for range 3 {
 				s.Record(trace.Event{Kind: trace.Login})
 			}
@@ -93,6 +119,44 @@ func TestCheckFinds(t *testing.T) {
 		os.Truncate(files[0], 5)
 		wantProblem(t, opt, 8)
 	})
+}
+
+// TestCheckComparesMemory changes the index behind the back of the memory.
+func TestCheckComparesMemory(t *testing.T) {
+	for _, bucket := range []string{"mailbox", "sub", "keywords"} {
+		t.Run(bucket, func(t *testing.T) {
+			s, err := store.Open(store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+			storetest.Deliver(t, s, b.ID, raw)
+			do(t, s, store.StoreFlags{Ref: box(t, s, b.ID, "INBOX").Ref, Runs: one(1), Mode: store.Add, Keywords: []string{"x"}})
+			storetest.Check(t, s)
+			s.SetCommit(func(tx *bolt.Tx) error {
+				k, _ := tx.Bucket([]byte(bucket)).Cursor().Last()
+				if err := tx.Bucket([]byte(bucket)).Delete(append([]byte(nil), k...)); err != nil {
+					return err
+				}
+				return tx.Commit()
+			})
+			s.Record(trace.Event{Kind: trace.Login})
+			if err := s.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			problems, err := s.Check(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range problems {
+				if p.Invariant == 13 {
+					return
+				}
+			}
+			t.Errorf("memory is not blamed: %v", problems)
+		})
+	}
 }
 
 func wantProblem(t *testing.T, opt store.Options, want int) {

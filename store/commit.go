@@ -221,8 +221,16 @@ func (s *Store) syncBodies(a *apply) error {
 	if len(a.blobs) == 0 || s.opt.NoSync {
 		return nil
 	}
-	if s.syncAll {
+	switch {
+	case s.opt.SyncEach: // the bodies are synced
+	case len(a.blobs) > s.syncFew:
 		return s.fs.SyncAll()
+	default: // a sync of everything would wait for what others write to the disk
+		for _, b := range a.blobs {
+			if err := b.f.Sync(); err != nil {
+				return err
+			}
+		}
 	}
 	for dir := range a.dirs {
 		if err := s.fs.SyncDir(dir); err != nil {

@@ -21,3 +21,24 @@ func (s *Store) Flush() error                     { return s.flush() }
 func (s *Store) CountCommits(n *atomic.Int64) {
 	s.commitIndex = func(tx *bolt.Tx) error { n.Add(1); return commitTx(tx) }
 }
+
+func (s *Store) Dir() string { return s.dir }
+
+// SetNextUID sets UIDNEXT of a mailbox on disk; close the store afterwards.
+func (s *Store) SetNextUID(r Ref, next UID) {
+	_ = s.index.Update(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketNames[bktMailbox])
+		rec, err := decodeBox(keyBox(r), b.Get(keyBox(r)))
+		if err != nil {
+			return err
+		}
+		rec.UIDNext = next
+		return b.Put(keyBox(r), encodeBox(&rec))
+	})
+}
+
+// SetKeywordRoom sets how many octets of keyword sets the store takes.
+func (s *Store) SetKeywordRoom(n int) { s.keywordRoom = n }
+
+// SetSyncFew sets how many bodies are synced one by one.
+func (s *Store) SetSyncFew(n int) { s.syncFew = n }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -33,7 +34,7 @@ type file interface {
 
 // osFiles is the real one. root stays open for SyncAll: the kernel reports a failed write-back to each
 // descriptor that was open when it happened (syncfs(2), Linux 5.8 and later).
-type osFiles struct{ root *os.File }
+type osFiles struct{ root *os.File } // root is set before the first SyncAll
 
 type osFile struct{ *os.File }
 
@@ -61,9 +62,16 @@ func (osFiles) Open(path string) (file, error) {
 	return osFile{f}, nil
 }
 
-func (osFiles) Rename(from, to string) error { return os.Rename(from, to) }
-func (osFiles) Remove(path string) error     { return os.Remove(path) }
-func (osFiles) Mkdir(path string) error      { return os.Mkdir(path, 0o700) }
+// Rename spares the look at the target that os.Rename takes: the name of a body is never in use.
+func (osFiles) Rename(from, to string) error {
+	if err := syscall.Rename(from, to); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
+func (osFiles) Remove(path string) error { return os.Remove(path) }
+func (osFiles) Mkdir(path string) error  { return os.Mkdir(path, 0o700) }
 
 func (osFiles) SyncDir(path string) error {
 	d, err := os.Open(path)
@@ -73,11 +81,30 @@ func (osFiles) SyncDir(path string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (o osFiles) SyncAll() error {
+func (o *osFiles) SyncAll() error {
 	if err := unix.Syncfs(int(o.root.Fd())); err != nil {
 		return fmt.Errorf("syncfs: %w", err)
 	}
 	return nil
+}
+
+// makeDirs makes a directory and what is missing above it, durably.
+func makeDirs(fsys fileSystem, dir string) error {
+	above := filepath.Dir(dir)
+	err := fsys.Mkdir(dir)
+	if errors.Is(err, fs.ErrNotExist) && above != dir {
+		if err := makeDirs(fsys, above); err != nil {
+			return err
+		}
+		err = fsys.Mkdir(dir)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fsys.SyncDir(above)
 }
 
 // freeSpace is what an ordinary user may still write to the file system of dir, in octets.

@@ -20,7 +20,10 @@ type memory struct {
 	boxes   map[MailboxID]*boxState
 	words   map[KeywordSet][]string
 	sets    map[string]KeywordSet // by encoded keywords
-	rights  map[BALID]map[*Watcher]struct{}
+	// wordOctets counts those of sets. Sets stay for good, so there is a bound (Store.keywordRoom): a client
+	// could make them without end.
+	wordOctets int
+	rights     map[BALID]map[*Watcher]struct{}
 }
 
 // balState is a BAL with what hangs on it. A published one is never changed, only replaced.
@@ -133,6 +136,7 @@ func (m *memory) loadKeywords(k, v []byte) error {
 	if err == nil {
 		m.words[setOfKey(k)] = words
 		m.sets[string(v)] = setOfKey(k)
+		m.wordOctets += len(v)
 	}
 	return err
 }

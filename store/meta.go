@@ -6,26 +6,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 
 	"mssd/message"
 	"mssd/trace"
 )
 
 const (
-	metaVersion = 0
-	metaDelay   = 700 * time.Millisecond // what is derived waits this long for company
-	maxPending  = 16384                  // entries; more are left out and derived again when asked for
-	maxTextLen  = 256 << 10              // octets of a text, unpacked
-	textCache   = 32 << 20               // octets of unpacked texts kept
+	metaVersion  = 0
+	metaDelay    = 700 * time.Millisecond // what is derived waits this long for company
+	maxPending   = 64 << 20               // octets waiting; more are left out and derived again when asked for
+	maxTextLen   = 256 << 10              // octets of a text, unpacked
+	pendingEntry = 128                    // octets of an entry beside its values
+	textCache    = 32 << 20               // octets of unpacked texts kept
 )
 
 var (
@@ -45,13 +50,16 @@ type derived struct {
 
 // metaDB holds what can be derived from the bodies. It may be deleted and may lag.
 type metaDB struct {
-	s   *Store
-	db  *bolt.DB
-	enc *zstd.Encoder
-	dec *zstd.Decoder
+	s      *Store
+	path   string
+	db     *bolt.DB
+	broken atomic.Bool // a page is damaged: the file is not used any more
+	enc    *zstd.Encoder
+	dec    *zstd.Decoder
 
 	mu      sync.Mutex
 	pending map[trace.ID]derived
+	octets  int                  // of pending
 	writing map[trace.ID]derived // being written now
 	poke    chan struct{}        // cap 1: something is pending
 	quit    chan struct{}
@@ -71,22 +79,57 @@ func openMeta(s *Store) (*metaDB, error) {
 	if m.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(4), zstd.WithDecoderMaxMemory(1<<20)); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(s.dir, "meta.db")
-	if m.db, err = openBolt(path, mmapSize, s.opt.NoSync); errors.Is(err, ErrCorrupt) {
+	m.path = filepath.Join(s.dir, "meta.db")
+	if err = m.open(); errors.Is(err, ErrCorrupt) {
 		s.log.Warn("meta.db is damaged: made again from the bodies", "err", err)
-		if err := os.Remove(path); err != nil {
+		if err := os.Remove(m.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		m.db, err = openBolt(path, mmapSize, s.opt.NoSync)
+		m.broken.Store(false)
+		err = m.open()
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := m.db.Update(initMeta); err != nil {
-		m.db.Close()
-		return nil, fmt.Errorf("store: meta.db: %w", err)
-	}
 	return m, nil
+}
+
+// open keeps the list of free pages in the file: without one bbolt looks for them in a goroutine of its own, where
+// a damaged page ends the process.
+func (m *metaDB) open() (err error) {
+	if m.db, err = openBolt(m.path, boltOptions{mmap: mmapSize, noSync: m.s.opt.NoSync, keepFree: true}); err != nil {
+		return err
+	}
+	if err := m.update(initMeta); err != nil {
+		m.db.Close()
+		return fmt.Errorf("store: meta.db: %w", err)
+	}
+	return nil
+}
+
+// view and update are those of bbolt, but a damaged page, which makes bbolt panic, yields ErrCorrupt. meta.db is
+// then given up: the next start makes it again, until then everything is derived from the bodies.
+func (m *metaDB) view(fn func(*bolt.Tx) error) error   { return m.guarded(m.db.View, fn) }
+func (m *metaDB) update(fn func(*bolt.Tx) error) error { return m.guarded(m.db.Update, fn) }
+
+func (m *metaDB) guarded(run func(func(*bolt.Tx) error) error, fn func(*bolt.Tx) error) (err error) {
+	if m.broken.Load() {
+		return corrupt("meta.db")
+	}
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a file that was cut short
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: meta.db: %v", ErrCorrupt, r)
+			if m.broken.CompareAndSwap(false, true) {
+				m.s.log.Warn("meta.db is damaged: made again at the next start", "err", err)
+				_ = os.Remove(m.path)
+			}
+		}
+	}()
+	if err = run(fn); errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		err = ErrClosed
+	}
+	return err
 }
 
 // initMeta makes the buckets; those of another version are dropped.
@@ -136,8 +179,9 @@ func (m *metaDB) hash(messageID string) []byte {
 // add hands an entry over to be written soon. Where too many wait it is left out.
 func (m *metaDB) add(d derived) {
 	m.mu.Lock()
-	if len(m.pending) < maxPending || d.meta == nil {
+	if m.octets < maxPending || d.meta == nil {
 		m.pending[d.id] = d
+		m.octets += len(d.meta) + len(d.text) + pendingEntry
 	}
 	m.mu.Unlock()
 	select {
@@ -172,10 +216,10 @@ func (m *metaDB) run() {
 
 func (m *metaDB) write() {
 	m.mu.Lock()
-	m.writing, m.pending = m.pending, map[trace.ID]derived{}
+	m.writing, m.pending, m.octets = m.pending, map[trace.ID]derived{}, 0
 	m.mu.Unlock()
 	if len(m.writing) > 0 {
-		if err := m.db.Update(m.put); err != nil {
+		if err := m.update(m.put); err != nil {
 			// It is all derived: the next start, or the next question, makes it again.
 			m.s.log.Warn("meta.db not written", "err", err)
 		}
@@ -231,10 +275,13 @@ func (m *metaDB) get(id trace.ID, bucket []byte) (v []byte, ok bool, err error) 
 		}
 		return d.text, true, nil
 	}
-	err = m.db.View(func(tx *bolt.Tx) error {
+	err = m.view(func(tx *bolt.Tx) error {
 		v = bytes.Clone(tx.Bucket(bucket).Get(keyID(id)))
 		return nil
 	})
+	if errors.Is(err, ErrCorrupt) {
+		return nil, false, nil // as if it were not there
+	}
 	return v, v != nil, err
 }
 
@@ -305,7 +352,7 @@ func (m *metaDB) catchUp(ctx context.Context) {
 // missing looks at a page of bodies for those of which meta.db has nothing of this version.
 func (m *metaDB) missing(from []byte) (ids []trace.ID, next []byte, err error) {
 	var page []trace.ID
-	err = m.s.index.View(func(tx *bolt.Tx) error {
+	err = m.s.read(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketNames[bktBlob]).Cursor()
 		k, _ := c.Seek(append([]byte{}, from...))
 		for ; k != nil && len(page) < 1000; k, _ = c.Next() {
@@ -317,7 +364,7 @@ func (m *metaDB) missing(from []byte) (ids []trace.ID, next []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	err = m.db.View(func(tx *bolt.Tx) error {
+	err = m.view(func(tx *bolt.Tx) error {
 		b, t := tx.Bucket(bktMeta), tx.Bucket(bktText)
 		for _, id := range page {
 			v := b.Get(keyID(id))
@@ -432,7 +479,7 @@ func (m *metaDB) byMessageID(messageID string) ([]trace.ID, error) {
 		}
 	}
 	m.mu.Unlock()
-	err := m.db.View(func(tx *bolt.Tx) error {
+	err := m.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bktMsgID).Cursor()
 		for k, _ := c.Seek(h); bytes.HasPrefix(k, h) && len(ids) < 1000; k, _ = c.Next() {
 			ids = append(ids, idOfKey(k))

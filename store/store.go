@@ -45,6 +45,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,7 +74,7 @@ type Options struct {
 	SpaceFloor     int64            // octets that the fronts leave free; 0: 64 MiB, negative: none
 	RetainExpunged time.Duration    // a body stays this long after its last row went; 0: 7 days, negative: none
 	NoSync         bool             // tests only: a power failure may take everything
-	SyncEach       bool             // sync each body and directory by itself rather than the file system at once
+	SyncEach       bool             // sync each body and directory by itself, never the whole file system
 	// Observe is told of each event after the commit that made it durable, in order, by the committer: it must not
 	// block. nil: nobody is told.
 	Observe func(trace.Event)
@@ -91,7 +92,7 @@ type Store struct {
 	meta    *metaDB
 	keys    *keys
 	ids     *trace.Source
-	syncAll bool
+	syncFew int // up to so many bodies are synced one by one, more by syncing the file system
 
 	mu  sync.RWMutex
 	mem *memory
@@ -117,6 +118,7 @@ type Store struct {
 	once        *onceTable
 	lastDir     string
 	commitIndex func(*bolt.Tx) error // a seam for tests
+	keywordRoom int                  // octets of keyword sets
 }
 
 // Open opens the store in a directory. One process at a time can have it open (ErrLocked).
@@ -124,13 +126,18 @@ func Open(opt Options) (*Store, error) { return open(opt, nil) }
 
 // open takes another file system for tests.
 func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
-	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncAll: !opt.SyncEach, commitIndex: commitTx,
+	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, keywordRoom: 64 << 20, commitIndex: commitTx,
 		queue: make(chan *request, maxGroup), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.now == nil {
 		s.now = time.Now
+	}
+	real := &osFiles{}
+	s.fs = real
+	if wrap != nil {
+		s.fs = wrap(s.fs)
 	}
 	if err := s.layout(); err != nil {
 		return nil, err
@@ -143,14 +150,12 @@ func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 	if s.root, err = os.Open(s.dir); err != nil {
 		return nil, err
 	}
-	s.fs = osFiles{s.root}
-	if wrap != nil {
-		s.fs = wrap(s.fs)
-	}
+	real.root = s.root
 	if err := s.openIndex(); err != nil {
 		return nil, err
 	}
-	if s.keys, err = loadKeys(filepath.Join(s.dir, "keys"), s.opt.Create); err != nil {
+	// A store that holds something never gets new keys.
+	if s.keys, err = loadKeys(filepath.Join(s.dir, "keys"), s.opt.Create && s.mem.sys.Commits == 0); err != nil {
 		return nil, err
 	}
 	if s.meta, err = openMeta(s); err != nil {
@@ -195,7 +200,7 @@ func (s *Store) layout() error {
 	if !s.opt.Create {
 		return nil
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+	if err := makeDirs(s.fs, s.dir); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	names, err := os.ReadDir(s.dir)
@@ -227,11 +232,20 @@ func (s *Store) writeVersion() error {
 
 func (s *Store) openIndex() error {
 	path := filepath.Join(s.dir, "index.db")
-	if _, err := os.Stat(path); err != nil && !s.opt.Create {
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	if !s.opt.Create {
+		if st, err := os.Stat(path); err != nil {
+			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		} else if st.Size() == 0 {
+			return fmt.Errorf("%w: %s is empty; restore it from a backup", ErrCorrupt, path)
+		}
 	}
 	var err error
-	if s.index, err = openBolt(path, mmapSize, s.opt.NoSync); err != nil {
+	if !s.opt.Create {
+		if err := soundPages(path); err != nil {
+			return err
+		}
+	}
+	if s.index, err = openBolt(path, boltOptions{mmap: mmapSize, noSync: s.opt.NoSync}); err != nil {
 		return err
 	}
 	if s.opt.Create {
@@ -239,7 +253,7 @@ func (s *Store) openIndex() error {
 			return err
 		}
 	}
-	err = s.index.View(func(tx *bolt.Tx) error {
+	err = s.read(func(tx *bolt.Tx) error {
 		for _, n := range bucketNames {
 			if tx.Bucket(n) == nil {
 				return fmt.Errorf("%w: %s has no bucket %s", ErrCorrupt, path, n)
@@ -268,17 +282,49 @@ func initIndex(tx *bolt.Tx) error {
 	return sys.Put(sysKey, encodeSys(sysRec{Version: FormatVersion}))
 }
 
-// openBolt opens a database file. A damaged one can panic inside bbolt: that becomes an error with its name.
-func openBolt(path string, mmap int, noSync bool) (db *bolt.DB, err error) {
+// soundPages reads index.db through, so that a damaged page is an error with a name: bbolt, which looks for the
+// free pages at opening, would end the process.
+func soundPages(path string) (err error) {
+	db, err := openBolt(path, boltOptions{readOnly: true})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			db, err = nil, fmt.Errorf("%w: %s cannot be opened (%v); restore it from a backup", ErrCorrupt, path, r)
+			err = fmt.Errorf("%w: %s cannot be read (%v); restore it from a backup", ErrCorrupt, path, r)
 		}
 	}()
-	opt := bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: true,
-		InitialMmapSize: mmap, NoStatistics: true, NoSync: noSync}
+	return db.View(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error {
+			c := b.Cursor()
+			for k, _ := c.First(); k != nil; k, _ = c.Next() {
+			}
+			return nil
+		})
+	})
+}
+
+type boltOptions struct {
+	mmap     int  // octets of address space
+	noSync   bool // tests only
+	keepFree bool // keep the list of free pages in the file
+	readOnly bool
+}
+
+// openBolt opens a database file. A damaged one can panic inside bbolt: that becomes an error with its name.
+func openBolt(path string, o boltOptions) (db *bolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			db, err = nil, fmt.Errorf("%w: %s cannot be opened (%v)", ErrCorrupt, path, r)
+		}
+	}()
+	opt := bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: !o.keepFree,
+		InitialMmapSize: o.mmap, NoStatistics: true, NoSync: o.noSync, ReadOnly: o.readOnly}
 	db, err = bolt.Open(path, 0o600, &opt)
-	if err != nil && !errors.Is(err, berrors.ErrTimeout) && mmap > smallMmap {
+	if err != nil && !errors.Is(err, berrors.ErrTimeout) && o.mmap > smallMmap {
 		opt.InitialMmapSize = smallMmap // little address space (ulimit -v)
 		if db2, err2 := bolt.Open(path, 0o600, &opt); err2 == nil {
 			return db2, nil
@@ -295,9 +341,18 @@ func openBolt(path string, mmap int, noSync bool) (db *bolt.DB, err error) {
 	return nil, fmt.Errorf("store: open %s: %w", path, err)
 }
 
+// read runs fn in a read transaction of the index.
+func (s *Store) read(fn func(*bolt.Tx) error) error {
+	err := s.index.View(fn)
+	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
+		return ErrClosed
+	}
+	return err
+}
+
 // view runs fn in a short read transaction.
 func (s *Store) view(fn func(get func(bucket int, k []byte) []byte) error) error {
-	return s.index.View(func(tx *bolt.Tx) error {
+	return s.read(func(tx *bolt.Tx) error {
 		return fn(func(bucket int, k []byte) []byte { return tx.Bucket(bucketNames[bucket]).Get(k) })
 	})
 }

@@ -128,7 +128,7 @@ func (s *Store) sweepOnce(ctx context.Context) error {
 	}
 	for limit := s.now().Add(-retain); ; {
 		var batch Batch
-		err := s.index.View(func(tx *bolt.Tx) error {
+		err := s.read(func(tx *bolt.Tx) error {
 			c := tx.Bucket(bucketNames[bktDead]).Cursor()
 			for k, _ := c.First(); k != nil && len(batch.Ops) < 100; k, _ = c.Next() {
 				if !keyIs(k, 16) {

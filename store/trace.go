@@ -159,7 +159,7 @@ func (s *Store) Trace(ctx context.Context, id trace.ID) ([]trace.Event, error) {
 
 // traceStart is the number of the first event not before t, 0 where there is none.
 func (s *Store) traceStart(t time.Time) (seq uint64, err error) {
-	err = s.index.View(func(tx *bolt.Tx) error {
+	err = s.read(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketNames[bktTrace])
 		lo, _ := b.Cursor().First()
 		hi, _ := b.Cursor().Last()
@@ -182,7 +182,7 @@ func (s *Store) traceStart(t time.Time) (seq uint64, err error) {
 
 // tracePage shows events from a number on; next is where to go on, 0 at the end.
 func (s *Store) tracePage(from uint64, look func(trace.Event)) (next uint64, err error) {
-	err = s.index.View(func(tx *bolt.Tx) error {
+	err = s.read(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketNames[bktTrace]).Cursor()
 		n := 0
 		for k, v := c.Seek(keySeq(from)); k != nil; k, v = c.Next() {

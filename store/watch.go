@@ -175,7 +175,7 @@ func (s *Store) cachedSnapshot(r Ref) (snap Snapshot, unseen UID, ok bool, err e
 
 // scanSnapshot reads the UIDs from the index, and keeps them when nothing happened meanwhile.
 func (s *Store) scanSnapshot(r Ref) (snap Snapshot, unseen UID, err error) {
-	err = s.index.View(func(tx *bolt.Tx) error {
+	err = s.read(func(tx *bolt.Tx) error {
 		v := tx.Bucket(bucketNames[bktMailbox]).Get(keyBox(r))
 		if v == nil {
 			return ErrNoMailbox
@@ -288,7 +288,7 @@ func (s *Store) Rows(ctx context.Context, r Ref, runs []Run, fn func(Row) bool) 
 
 // rowPage reads up to pageRows rows in one transaction; rest is what to ask for next.
 func (s *Store) rowPage(r Ref, runs []Run, page []Row) (_ []Row, rest []Run, err error) {
-	err = s.index.View(func(tx *bolt.Tx) error {
+	err = s.read(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketNames[bktRow]).Cursor()
 		var key [12]byte
 		appendRef(key[:0], r)
@@ -377,7 +377,7 @@ func digest(changes []change) ([]Row, []Run) {
 }
 
 func (s *Store) scanChanges(r Ref, since ModSeq) (ch Changes, err error) {
-	err = s.index.View(func(tx *bolt.Tx) error {
+	err = s.read(func(tx *bolt.Tx) error {
 		v := tx.Bucket(bucketNames[bktMailbox]).Get(keyBox(r))
 		if v == nil {
 			ch = Changes{Reset: true}
