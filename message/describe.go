@@ -216,9 +216,24 @@ func (s *Scanner) describeType(e *entity, mf *mimeFields, inDigest bool) []param
 		p.Type, p.Subtype = "text", "plain"
 		return nil
 	}
+	if len(t) > maxTypeName || len(sub) > maxTypeName {
+		// Unknown subtypes of text and multipart are plain and mixed, the rest octets (RFC 2046, Sections 4 and 5.1.3).
+		s.fault(FaultContentType)
+		switch t {
+		case "text":
+			sub = "plain"
+		case "multipart":
+			sub = "mixed"
+		default:
+			t, sub, params = "application", "octet-stream", nil
+		}
+	}
 	p.Type, p.Subtype = t, sub
 	return params
 }
+
+// maxTypeName is the longest name of a type or subtype (RFC 6838, Section 4.2), octets.
+const maxTypeName = 127
 
 // identity reports whether the transfer encoding leaves lines as they are.
 func identity(encoding string) bool {

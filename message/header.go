@@ -101,33 +101,39 @@ func validUTF8(b []byte) []byte {
 }
 
 // SelectFields copies the fields of a header whose names are in names (or, with not, are not), in order and
-// octet by octet, and ends with an empty line, as BODY[HEADER.FIELDS …] does (RFC 9051, Section 6.4.5.1). Lines that are
-// no field have no name: only not yields them.
+// octet by octet, and the empty line at the end, where the header has one, as BODY[HEADER.FIELDS …] does (RFC 9051,
+// Section 6.4.5.1). Lines that are no field have no name: only not yields them.
 func SelectFields(header []byte, names []string, not bool) []byte {
 	var out []byte
+	// A set: the fields come from a sender, the names from a client, and both may be very many.
+	wanted := make(map[string]bool, len(names))
+	longest := 0
+	for _, n := range names {
+		wanted[strings.ToLower(n)] = true
+		longest = max(longest, len(n))
+	}
+	lower := make([]byte, 0, longest)
 	for len(header) > 0 {
 		n := fieldLen(header)
 		f := header[:n]
 		header = header[n:]
-		if len(bytes.TrimRight(f, "\r\n")) == 0 {
-			break // the empty line
+		if l := string(f); l == "\r\n" || l == "\n" {
+			return append(out, f...)
 		}
 		name, _, ok := splitField(f)
-		if (ok && named(name, names)) != not {
+		if ok = ok && len(name) <= longest; ok {
+			lower = lower[:0]
+			for _, c := range name {
+				lower = append(lower, lowerASCII(c))
+			}
+			ok = wanted[string(lower)]
+		}
+		if ok != not {
 			out = append(out, f...)
 		}
 	}
 	if len(out) > 0 && out[len(out)-1] != '\n' {
-		out = append(out, "\r\n"...)
+		out = append(out, "\r\n"...) // a field ends in CRLF, also where the message ends in it
 	}
-	return append(out, "\r\n"...)
-}
-
-func named(name []byte, names []string) bool {
-	for _, n := range names {
-		if len(n) == len(name) && strings.EqualFold(n, string(name)) {
-			return true
-		}
-	}
-	return false
+	return out
 }

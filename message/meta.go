@@ -131,7 +131,7 @@ const (
 	FaultBoundaryLong                    // a boundary longer than the 70 characters of RFC 2046
 	FaultParameter                       // strict and lenient reading of a parameter differ
 	FaultRepeated                        // a field or parameter that may stand once stands twice
-	FaultContentType                     // a Content-Type that cannot be read; text/plain is taken
+	FaultContentType                     // a Content-Type that cannot be read or is too long; see describeType
 	FaultEncoding                        // a multipart or message in base64 or quoted-printable
 	FaultStructureLong                   // texts of BODYSTRUCTURE left out because there were too many
 	FaultNUL                             // a header with a NUL octet
