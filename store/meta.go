@@ -28,9 +28,7 @@ const (
 	metaVersion  = 0
 	metaDelay    = 700 * time.Millisecond // what is derived waits this long for company
 	maxPending   = 64 << 20               // octets waiting; more are left out and derived again when asked for
-	maxTextLen   = 256 << 10              // octets of a text, unpacked
 	pendingEntry = 128                    // octets of an entry beside its values
-	textCache    = 32 << 20               // octets of unpacked texts kept
 )
 
 var (
@@ -64,13 +62,11 @@ type metaDB struct {
 	poke    chan struct{}        // cap 1: something is pending
 	quit    chan struct{}
 
-	cacheMu sync.Mutex
-	cache   map[trace.ID]message.Text
-	cached  int
+	texts textCache
 }
 
 func openMeta(s *Store) (*metaDB, error) {
-	m := &metaDB{s: s, pending: map[trace.ID]derived{}, poke: make(chan struct{}, 1), quit: make(chan struct{}), cache: map[trace.ID]message.Text{}}
+	m := &metaDB{s: s, pending: map[trace.ID]derived{}, poke: make(chan struct{}, 1), quit: make(chan struct{})}
 	var err error
 	if m.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(4),
 		zstd.WithWindowSize(64<<10), zstd.WithLowerEncoderMem(true)); err != nil {
@@ -390,78 +386,6 @@ func (s *Store) Meta(ctx context.Context, id MessageID) (*message.Meta, error) {
 	}
 	m, _, err := s.meta.derive(ctx, id)
 	return m, err
-}
-
-// Text is the words of a message, derived again from its body where they are missing. It is shared: never change
-// it.
-func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {
-	if t, ok := s.meta.cachedText(id); ok {
-		return t, nil
-	}
-	v, ok, err := s.meta.get(id, bktText)
-	if err != nil {
-		return message.Text{}, err
-	}
-	if ok {
-		if t, err := s.meta.unpack(v); err == nil {
-			s.meta.keep(id, t)
-			return t, nil
-		}
-	}
-	_, t, err := s.meta.derive(ctx, id)
-	return t, err
-}
-
-// Texts calls fn for each message in order until it returns false; outside of any transaction. A message that is
-// gone meanwhile yields the empty Text.
-func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
-	for i, id := range ids {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		t, err := s.Text(ctx, id)
-		if err != nil && !errors.Is(err, ErrNoMessage) {
-			return err
-		}
-		if !fn(i, t) {
-			return nil
-		}
-	}
-	return nil
-}
-
-func (m *metaDB) unpack(v []byte) (message.Text, error) {
-	raw, err := m.dec.DecodeAll(v, nil)
-	if err != nil || len(raw) > maxTextLen {
-		return message.Text{}, corrupt("text")
-	}
-	return message.ParseText(raw)
-}
-
-func (m *metaDB) cachedText(id trace.ID) (message.Text, bool) {
-	m.cacheMu.Lock()
-	defer m.cacheMu.Unlock()
-	t, ok := m.cache[id]
-	return t, ok
-}
-
-// keep remembers an unpacked text; a full cache loses some, whichever the map yields first.
-func (m *metaDB) keep(id trace.ID, t message.Text) {
-	const entry = 128 // octets beside the words
-	m.cacheMu.Lock()
-	defer m.cacheMu.Unlock()
-	if _, ok := m.cache[id]; ok {
-		return
-	}
-	m.cached += len(t.Header) + len(t.Body) + entry
-	m.cache[id] = t
-	for old, o := range m.cache {
-		if m.cached <= textCache {
-			break
-		}
-		delete(m.cache, old)
-		m.cached -= len(o.Header) + len(o.Body) + entry
-	}
 }
 
 func (m *metaDB) byMessageID(messageID string) ([]trace.ID, error) {

@@ -1,0 +1,173 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"runtime"
+	"sync"
+
+	bolt "go.etcd.io/bbolt"
+
+	"mssd/message"
+	"mssd/trace"
+)
+
+const (
+	maxTextLen = 256 << 10 // octets of a text, unpacked
+	textRoom   = 64 << 20  // octets of unpacked texts kept: those of 10,000 messages of 5 KB
+	textEntry  = 128       // octets of a kept text beside its words
+	textPage   = 256       // texts looked up at once
+	textShare  = 16        // texts that are worth a goroutine to unpack them
+)
+
+// textCache keeps unpacked texts. A full one loses some, whichever the map yields first. The zero value is empty.
+type textCache struct {
+	mu     sync.Mutex
+	texts  map[trace.ID]message.Text
+	octets int
+}
+
+// fill looks up ids and yields the places of those it does not have.
+func (c *textCache) fill(ids []trace.ID, out []message.Text) (missing []int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, id := range ids {
+		t, ok := c.texts[id]
+		if !ok {
+			missing = append(missing, i)
+		}
+		out[i] = t
+	}
+	return missing
+}
+
+func (c *textCache) keep(id trace.ID, t message.Text) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.texts[id]; ok {
+		return
+	}
+	if c.texts == nil {
+		c.texts = map[trace.ID]message.Text{}
+	}
+	c.octets += len(t.Header) + len(t.Body) + textEntry
+	c.texts[id] = t
+	for old, o := range c.texts {
+		if c.octets <= textRoom {
+			break
+		}
+		delete(c.texts, old)
+		c.octets -= len(o.Header) + len(o.Body) + textEntry
+	}
+}
+
+// Text is the words of a message, derived again from its body where they are missing. It is shared: never change
+// it.
+func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {
+	var t [1]message.Text
+	err := s.meta.page(ctx, []trace.ID{id}, t[:])
+	return t[0], err
+}
+
+// Texts calls fn for each message in order until it returns false; outside of any transaction. A message that is
+// gone meanwhile yields the empty Text. The texts are shared: never change one.
+func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
+	texts := make([]message.Text, min(len(ids), textPage))
+	for from := 0; from < len(ids); from += textPage {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		page := ids[from:min(from+textPage, len(ids))]
+		if err := s.meta.page(ctx, page, texts); err != nil && !errors.Is(err, ErrNoMessage) {
+			return err
+		}
+		for i := range page {
+			if !fn(from+i, texts[i]) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// page fills out with the texts of ids. ErrNoMessage: one or more are gone, their place is empty.
+func (m *metaDB) page(ctx context.Context, ids []trace.ID, out []message.Text) error {
+	missing := m.texts.fill(ids, out)
+	if len(missing) == 0 {
+		return nil
+	}
+	packed, err := m.packed(ids, missing)
+	if err != nil {
+		return err
+	}
+	ok := make([]bool, len(missing))
+	m.unpackAll(packed, func(j int, t message.Text) { out[missing[j]], ok[j] = t, true })
+	var gone error
+	for j, i := range missing {
+		if !ok[j] {
+			_, t, err := m.derive(ctx, ids[i])
+			if errors.Is(err, ErrNoMessage) {
+				gone = err
+				continue
+			} else if err != nil {
+				return err
+			}
+			out[i] = t
+		}
+		m.texts.keep(ids[i], out[i])
+	}
+	return gone
+}
+
+// packed reads the texts of ids at the places of missing, nil where there is none.
+func (m *metaDB) packed(ids []trace.ID, missing []int) ([][]byte, error) {
+	packed := make([][]byte, len(missing))
+	for j, i := range missing {
+		if d, ok := m.waiting(ids[i]); ok {
+			packed[j] = d.text
+		}
+	}
+	err := m.view(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bktText)
+		for j, i := range missing {
+			if packed[j] == nil {
+				packed[j] = bytes.Clone(b.Get(keyID(ids[i])))
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, ErrCorrupt) {
+		return packed, nil // as if it were not there
+	}
+	return packed, err
+}
+
+// unpackAll unpacks on all processors what is worth it; those that cannot be unpacked are left out.
+func (m *metaDB) unpackAll(packed [][]byte, put func(j int, t message.Text)) {
+	workers := min(runtime.GOMAXPROCS(0), (len(packed)+textShare-1)/textShare)
+	part := func(w int) {
+		for j := w; j < len(packed); j += workers {
+			if packed[j] == nil {
+				continue
+			}
+			if t, err := m.unpack(packed[j]); err == nil {
+				put(j, t)
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	for w := 1; w < workers; w++ {
+		wg.Go(func() { part(w) })
+	}
+	part(0)
+	wg.Wait()
+}
+
+func (m *metaDB) unpack(v []byte) (message.Text, error) {
+	raw, err := m.dec.DecodeAll(v, nil)
+	if err != nil || len(raw) > maxTextLen {
+		return message.Text{}, corrupt("text")
+	}
+	return message.ParseText(raw)
+}
