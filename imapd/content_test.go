@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"mssd/auth"
+	"mssd/imapd/wire"
 	"mssd/store"
 )
 
@@ -101,6 +102,36 @@ func TestNamespace(t *testing.T) {
 	}
 	if got := two.show(1, "INBOX"); got != "BAL/b@exemple.test/INBOX" {
 		t.Errorf("shown as %q", got)
+	}
+}
+
+// TestListSeveral: every level above the mailboxes of a further BAL is listed, for clients that descend with "%".
+func TestListSeveral(t *testing.T) {
+	w := newWorld(t, nil)
+	const second = "cabinet@exemple.test"
+	w.commit(
+		store.PutBAL{BAL: store.BAL{Address: second, Kind: store.ORG, State: store.Active, Listing: store.Published}, Create: true},
+		store.PutMember{Address: second, Member: store.Member{ID: "local:anne", Role: store.Owner}})
+	other := must[store.BAL](t, "bal")(w.store.BAL(second))
+	grants := []auth.Grant{{BAL: w.bal, Role: store.Owner}, {BAL: other, Role: store.Owner}}
+	for _, c := range []struct {
+		pattern string
+		want    []string
+	}{
+		{"B%", []string{`* LIST (\NonExistent \Noselect \HasChildren) "/" BAL`}},
+		{"BAL/%", []string{`* LIST (\NonExistent \Noselect \HasChildren) "/" BAL/cabinet@exemple.test`}},
+		{"BAL/%/S%", []string{`* LIST (\HasNoChildren \Sent) "/" BAL/cabinet@exemple.test/Sent`}},
+	} {
+		s := &sink{}
+		conn := &conn{srv: w.srv, out: out{nc: s}, ctx: t.Context(),
+			user: &user{who: &auth.Principal{Person: "local:anne", Grants: grants}, names: namespace{grants}}}
+		if _, err := conn.cmdList(&wire.Command{Name: "LIST", Args: []byte(`"" ` + c.pattern)}); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.out.flush()
+		if got := strings.TrimSpace(s.String()); got != strings.Join(c.want, "\r\n") {
+			t.Errorf("LIST %s:\n%s\nwant\n%s", c.pattern, got, strings.Join(c.want, "\r\n"))
+		}
 	}
 }
 

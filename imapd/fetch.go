@@ -137,42 +137,23 @@ func (f *fetch) row(r store.Row) error {
 	return nil
 }
 
-// open gets what the items need and prepares header cuts.
+// open gets what the items need.
 func (f *fetch) open(m *source) (err error) {
 	if f.meta {
 		if m.meta, err = f.srv.Store.Meta(f.ctx, m.row.Message); err != nil {
 			return err
 		}
 	}
-	if !f.body {
-		return nil
+	if f.body {
+		m.content, err = f.srv.Store.OpenMessage(f.sel.ref.BAL, m.row.Message)
 	}
-	if m.content, err = f.srv.Store.OpenMessage(f.sel.ref.BAL, m.row.Message); err != nil {
-		return err
-	}
-	for i, it := range f.args.Items {
-		if it.Kind != wire.FetchSection {
-			continue
-		}
-		if m.pieces == nil {
-			m.pieces = make([]piece, len(f.args.Items))
-		}
-		p, err := m.section(it.Section)
-		if err != nil {
-			return err
-		}
-		m.pieces[i] = p.cut(it.Partial)
-	}
-	m.next = 0
-	return nil
+	return err
 }
 
 // item writes one data item with its name.
 func (f *fetch) item(m *source, it wire.FetchItem) error {
-	index := m.next
-	m.next++
 	if it.Kind == wire.FetchSection {
-		return f.section(m, it.Label, m.pieces[index])
+		return f.section(m, it)
 	}
 	f.out.add(func(b []byte) []byte {
 		switch it.Kind {
@@ -196,8 +177,16 @@ func (f *fetch) item(m *source, it wire.FetchItem) error {
 	return nil
 }
 
-func (f *fetch) section(m *source, label string, p piece) error {
-	f.out.str(label)
+// section writes a piece of the message. Header fields are cut out here, one item at a time: a command may ask for
+// a thousand of them, and must not hold as many headers.
+func (f *fetch) section(m *source, it wire.FetchItem) error {
+	p, err := m.section(it.Section)
+	if err != nil {
+		f.out.err = errors.Join(errBody, err)
+		return f.out.err
+	}
+	p = p.cut(it.Partial)
+	f.out.str(it.Label)
 	if p.none {
 		f.out.str(" NIL")
 		return nil
@@ -250,8 +239,6 @@ type source struct {
 	row     store.Row
 	meta    *message.Meta
 	content *store.Content
-	pieces  []piece // one for each item, for sections
-	next    int     // item to be written
 }
 
 func (m *source) close() {

@@ -49,6 +49,9 @@ func (c *conn) entries() ([]entry, error) {
 		for _, b := range boxes {
 			list = append(list, entry{c.user.names.show(i, b.Name), b, g, parents[b.Name], subscribed[b.Name]})
 		}
+		if i > 0 {
+			list = c.user.names.above(list, i)
+		}
 		for _, s := range subs {
 			if !known[s] {
 				list = append(list, entry{shown: c.user.names.show(i, s), box: store.Mailbox{Name: s}, grant: g, subscribed: true})
@@ -57,6 +60,16 @@ func (c *conn) entries() ([]entry, error) {
 	}
 	slices.SortFunc(list, func(a, b entry) int { return strings.Compare(a.shown, b.shown) })
 	return list, nil
+}
+
+// above adds the levels over the mailboxes of the grant with index i, for clients that descend with "%".
+func (n namespace) above(list []entry, i int) []entry {
+	for _, level := range []string{strings.TrimSuffix(otherPrefix, string(delim)), otherPrefix + string(n.grants[i].BAL.Address)} {
+		if !slices.ContainsFunc(list, func(e entry) bool { return e.shown == level }) {
+			list = append(list, entry{shown: level, children: true})
+		}
+	}
+	return list
 }
 
 // attributes are the LIST attributes of an entry; each one is true (RFC 9051, Section 7.3.1; RFC 3348).

@@ -140,6 +140,9 @@ func MatchList(pattern, name string, delim byte) bool {
 		p := pattern[k]
 		switch {
 		case p == '*':
+			if k > 0 && pattern[k-1] == '*' {
+				continue
+			}
 			for i := start; i < len(name); i++ {
 				at[i+1] = at[i+1] || at[i]
 			}
