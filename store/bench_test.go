@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -49,6 +50,15 @@ func cpu() int64 {
 	var r syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
 	return r.Utime.Nano() + r.Stime.Nano()
+}
+
+// written is what this process gave to the disk, in octets, without what the file system writes for itself.
+func written() (n int64) {
+	b, _ := os.ReadFile("/proc/self/io")
+	for line := range strings.Lines(string(b)) {
+		_, _ = fmt.Sscanf(line, "write_bytes: %d", &n)
+	}
+	return n
 }
 
 // BenchmarkDeliver keeps its stores until all is measured, or for good where MSSD_BENCH_KEEP names a directory: a
@@ -95,7 +105,7 @@ func benchDeliver(b *testing.B, dir string, each bool, size, writers int) {
 	b.SetBytes(int64(len(raw)))
 	syncs.Store(0)
 	b.ResetTimer()
-	start := cpu()
+	start, disk := cpu(), written()
 	for range writers {
 		wg.Go(func() {
 			for {
@@ -115,6 +125,7 @@ func benchDeliver(b *testing.B, dir string, each bool, size, writers int) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 	b.ReportMetric(float64(cpu()-start)/float64(b.N)/1e6, "cpu-ms/msg")
 	b.ReportMetric(float64(syncs.Load()+2*commits.Load())/float64(b.N), "syncs/msg") // a commit of bbolt is two
+	b.ReportMetric(float64(written()-disk)/float64(b.N)/1024, "disk-KB/msg")
 	b.ReportMetric(float64(b.N)/float64(max(commits.Load(), 1)), "msg/commit")
 }
 

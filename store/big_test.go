@@ -18,7 +18,9 @@ func BenchmarkBigMailbox(b *testing.B) {
 		name string
 		ops  func(in, to store.Ref) []store.Op
 	}{
-		{"flags", func(in, _ store.Ref) []store.Op { return []store.Op{store.StoreFlags{Ref: in, Runs: all, Mode: store.Add, Flags: store.Seen}} }},
+		{"flags", func(in, _ store.Ref) []store.Op {
+			return []store.Op{store.StoreFlags{Ref: in, Runs: all, Mode: store.Add, Flags: store.Seen}}
+		}},
 		{"expunge", func(in, _ store.Ref) []store.Op { return []store.Op{store.Expunge{Ref: in, Runs: all}} }},
 		{"move", func(in, to store.Ref) []store.Op { return []store.Op{store.Move{From: in, Runs: all, To: to}} }},
 		{"delete", func(in, _ store.Ref) []store.Op { return []store.Op{store.DeleteMailbox{Ref: in}} }},
