@@ -71,6 +71,20 @@ func TestSearchLong(t *testing.T) {
 	}
 }
 
+// TestSearchFoldedPrefix: a field of ours that is folded is searched whole.
+func TestSearchFoldedPrefix(t *testing.T) {
+	w := newWorld(t, nil)
+	if _, err := w.deliverBehind(foldedPrefix, "INBOX", mail); err != nil {
+		t.Fatal(err)
+	}
+	w.deliver("INBOX", mail)
+	s := w.login(ownerName, "INBOX")
+	for _, text := range []string{"smtp.exemple.test", "by mss.exemple.test", "06akkcvta0000; fri", "(127.0.0.1) by"} {
+		expect(s, s.ok(`SEARCH HEADER Received "`+text+`"`), "* SEARCH 1")
+	}
+	expect(s, s.ok(`SEARCH HEADER Received "ailleurs"`), "* SEARCH")
+}
+
 // TestNamespace: with several BALs the first has plain names, the others stand under their address; what the session
 // may not open does not exist.
 func TestNamespace(t *testing.T) {

@@ -166,6 +166,9 @@ func (w *world) box(name string) store.Mailbox {
 // prefix is what delivery puts before a message.
 const prefix = "Return-Path: <expediteur@exemple.test>\r\n"
 
+// foldedPrefix has a field over several lines, as a real Received is.
+const foldedPrefix = prefix + "Received: from smtp.exemple.test (127.0.0.1)\r\n\tby mss.exemple.test with ESMTPS\r\n\tid 06AKKCVTA0000; Fri, 14 Mar 2025 10:26:53 +0100\r\n"
+
 // deliver puts a message into a mailbox as a delivery would, and returns its UID.
 func (w *world) deliver(box, raw string) store.UID {
 	w.t.Helper()
@@ -177,6 +180,10 @@ func (w *world) deliver(box, raw string) store.UID {
 }
 
 func (w *world) tryDeliver(box, raw string) (store.UID, error) {
+	return w.deliverBehind(prefix, box, raw)
+}
+
+func (w *world) deliverBehind(prefix, box, raw string) (store.UID, error) {
 	m, err := w.store.Mailbox(w.bal.ID, box)
 	if err != nil {
 		return 0, err

@@ -193,6 +193,8 @@ func (c *conn) wordJudge(k wire.Key) judge {
 // prefixFields are the header fields that stand in the prefix of a BAL, outside of the stored words.
 var prefixFields = []string{"RETURN-PATH", "RECEIVED", "AUTHENTICATION-RESULTS", "ORIGINAL-RECIPIENT"}
 
+var unfold = strings.NewReplacer("\r\n ", " ", "\r\n\t", " ")
+
 // searchBody looks at the octets of a message: the words that are stored were cut, or stand in the prefix.
 func (c *conn) searchBody(r store.Row, k wire.Key, needle []byte, ours bool) (bool, error) {
 	content, err := c.srv.Store.OpenMessage(c.sel.ref.BAL, r.Message)
@@ -202,7 +204,9 @@ func (c *conn) searchBody(r store.Row, k wire.Key, needle []byte, ours bool) (bo
 	defer content.Close()
 	prefix := content.Prefix()
 	if ours {
-		for line := range strings.SplitSeq(string(message.SelectFields(prefix, []string{k.Field}, false)), "\r\n") {
+		// A folded field is one line to a reader (RFC 5322, Section 2.2.3).
+		fields := unfold.Replace(string(message.SelectFields(prefix, []string{k.Field}, false)))
+		for line := range strings.SplitSeq(fields, "\r\n") {
 			if _, value, ok := strings.Cut(line, ":"); ok && bytes.Contains(message.Fold(nil, []byte(value)), needle) {
 				return true, nil
 			}
