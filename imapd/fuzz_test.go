@@ -13,7 +13,7 @@ import (
 // FuzzSession sends any octets in each state: no panic, every line that comes back ends in CRLF, and the next NOOP is
 // answered or the connection is closed.
 func FuzzSession(f *testing.F) {
-	files, _ := filepath.Glob("testdata/imap/*.txt")
+	files, _ := filepath.Glob("../testdata/imap/*.txt")
 	for _, name := range files {
 		b, err := os.ReadFile(name)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 // NAME" delivers a message of messages or NAME.eml, "!other" is a command of a second session, "!tls" makes the handshake, "!clear" at the top asks for the STARTTLS front.
 // A C line that ends in "{n}" or "{n+}" is followed by its literal on the next C line, as it stands.
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/imap/*.txt")
+	files, err := filepath.Glob("../testdata/imap/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no transcripts: %v", err)
 	}
@@ -35,7 +35,7 @@ func rawMessage(t *testing.T, name string) string {
 	if raw, ok := messages[name]; ok {
 		return raw
 	}
-	b, err := os.ReadFile("testdata/imap/" + name + ".eml")
+	b, err := os.ReadFile("../testdata/imap/" + name + ".eml")
 	if err != nil {
 		t.Fatal(err)
 	}
