@@ -224,28 +224,17 @@ func JudgedAttrs(st *store.Store, in *Incoming) []trace.Attr {
 	return attrs
 }
 
-// SenderName is how a sender stands in the trace: "<>" for the null sender, the address of a
-// professional, a pseudonym for a patient.
+// SenderName is how a sender stands in the trace: "<>" for the null sender, the address of a BAL of
+// ours, a pseudonym for everybody else. The local part of a patient's address is the national health
+// number, and no name of a domain says for certain that no patient writes from there.
 func SenderName(st *store.Store, a message.Address) string {
-	switch {
-	case a == "":
+	if a == "" {
 		return "<>"
-	case IsPatient(a):
-		return st.Pseudonym("sender", strings.ToLower(string(a)))
 	}
-	return clip(string(a), 320)
-}
-
-// IsPatient says whether an address may be that of a patient: its local part is then a national health
-// number. True for patient.mssante.fr and for every domain that has a label beginning with "patient"
-// (test spaces); in doubt a pseudonym is the safe answer.
-func IsPatient(a message.Address) bool {
-	for label := range strings.SplitSeq(strings.ToLower(a.Domain()), ".") {
-		if strings.HasPrefix(label, "patient") {
-			return true
-		}
+	if bal, err := st.BAL(store.Address(a.Lower())); err == nil {
+		return string(bal.Address)
 	}
-	return false
+	return st.Pseudonym("sender", strings.ToLower(string(a)))
 }
 
 func decisionAttrs(dec directory.Decision) []trace.Attr {

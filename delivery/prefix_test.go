@@ -160,13 +160,19 @@ func TestOnceKey(t *testing.T) {
 	}
 }
 
-func TestIsPatient(t *testing.T) {
-	for a, want := range map[message.Address]bool{
-		"274000000000000@patient.mssante.fr": true, "x@PATIENT.test": true, "x@formation.patient.mssante.fr": true,
-		"x@patients-demo.test": true, "dr.x@medecin.mssante.fr": false, "": false,
-	} {
-		if got := IsPatient(a); got != want {
-			t.Errorf("IsPatient(%q) = %v, want %v", string(a), got, want)
+// Only a BAL of ours stands in the trace by its address: whoever else writes may be a patient.
+func TestSenderName(t *testing.T) {
+	_, st, rcpts, _ := open(t, 1)
+	ours := string(rcpts[0].BAL.Address)
+	for a, want := range map[string]string{"": "<>", ours: ours, strings.ToUpper(ours): ours} {
+		if got := SenderName(st, message.Address(a)); got != want {
+			t.Errorf("SenderName(%q) = %q, want %q", a, got, want)
+		}
+	}
+	for _, a := range []string{"274000000000000@patient.mssante.fr", "274000000000000@medecin.mssante.fr", "dr.x@autre.test"} {
+		local, _, _ := strings.Cut(a, "@")
+		if got := SenderName(st, message.Address(a)); got == "" || strings.Contains(got, local) {
+			t.Errorf("SenderName(%q) = %q, want a pseudonym", a, got)
 		}
 	}
 }
