@@ -240,8 +240,9 @@ func TestVerdictIsTakenAgainAtMAIL(t *testing.T) {
 	w := newWorld(t, nil)
 	p := w.secure("patient")
 	p.deliver(patient, pharmacy, prescription)
-	check(t, must(testpki.New())(t).WriteAnchors(filepath.Join(w.root, "anchors.pem"))) // other authorities now
-	check(t, w.srv.Judge.Reload())
+	w.pki = must(testpki.New())(t) // other authorities now
+	check(t, w.pki.WriteAnchors(filepath.Join(w.root, "anchors.pem")))
+	w.revoke(time.Now().Add(-time.Hour))
 	p.cmd("MAIL FROM:<"+patient+">", "550 5.7.1")
 	p.cmd("QUIT", "221")
 }

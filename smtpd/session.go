@@ -25,9 +25,6 @@ import (
 	"mssd/trace"
 )
 
-// rejudgeAfter is how long a verdict on a kept connection holds (design §2.2).
-const rejudgeAfter = time.Minute
-
 // commitWithin bounds a commit: it goes on when the peer hangs up.
 const commitWithin = time.Minute
 
@@ -41,10 +38,8 @@ type session struct {
 	remote netip.Addr
 	start  time.Time // of the connection
 
-	verdict tlsconf.Verdict // the last one
-	judged  time.Time       // when it was taken
-	helo    func() string
-	tx      transaction
+	helo func() string
+	tx   transaction
 }
 
 // transaction is one MAIL and what follows; RSET and the end of DATA replace it.
@@ -55,14 +50,9 @@ type transaction struct {
 	began time.Time
 }
 
-// judge gives the verdict on the peer, anew when trust data changed or the last one is old.
-func (s *session) judge() tlsconf.Verdict {
-	now := s.srv.now()
-	if s.judged.IsZero() || s.verdict.Generation != s.srv.Judge.Generation() || now.Sub(s.judged) >= rejudgeAfter {
-		s.verdict, s.judged = s.srv.Judge.Peer(s.state), now
-	}
-	return s.verdict
-}
+// judge gives the verdict on the peer. The Judge remembers it for a minute at most, and not longer than the
+// certificate or the trust data last; a memory of our own would add to that minute (design §2.2).
+func (s *session) judge() tlsconf.Verdict { return s.srv.Judge.Peer(s.state) }
 
 // answer turns an error into what go-smtp prints, logs and records it.
 func (s *session) answer(cmd string, in *delivery.Incoming, to string, err error) error {
@@ -178,11 +168,9 @@ func (s *session) Rcpt(_ string, opts *smtp.RcptOptions) error {
 		}
 		err := s.rcpt(&r, tx.size)
 		if err != nil {
-			name := "" // an address elsewhere may be a patient's
-			if s.srv.Store.HasDomain(addr.Domain()) {
-				name = string(addr.Lower())
-			}
-			return s.answer("RCPT", &tx.in, name, err)
+			// Only a BAL of ours is named: an address elsewhere, or one that we do not have, may be a
+			// patient's.
+			return s.answer("RCPT", &tx.in, string(r.BAL.Address), err)
 		}
 		same := func(o delivery.Recipient) bool { return o.BAL.ID == r.BAL.ID }
 		if !slices.ContainsFunc(tx.in.Recipients, same) {
@@ -207,10 +195,10 @@ func (s *session) rcpt(r *delivery.Recipient, size int64) error {
 	if err != nil {
 		return err
 	}
+	r.BAL = bal
 	if err := usable(bal, size); err != nil {
 		return err
 	}
-	r.BAL = bal
 	r.Decision = s.srv.Directory.Decide(s.w.ctx, directory.Query{
 		Address: string(bal.Address), Kind: bal.Kind.String(), Structure: bal.Structure, Listing: bal.Listing.String(),
 	})

@@ -351,7 +351,7 @@ func mailLine(w *wire, args string) (string, error) {
 	}
 	for p := range strings.FieldsSeq(params) {
 		// go-smtp reads SIZE in 32 bits: RFC 1870 allows 20 digits.
-		if v, ok := cutFold(p, "SIZE="); ok && len(v) > 9 && strings.Trim(v, "0123456789") == "" {
+		if v, ok := cutFold(p, "SIZE="); ok && len(strings.TrimLeft(v, "0")) > 9 && strings.Trim(v, "0123456789") == "" {
 			return "", errTooLarge
 		}
 	}
@@ -405,7 +405,7 @@ func cutPath(args, keyword string) (path, params string, err error) {
 	}
 	if strings.HasPrefix(path, "@") {
 		_, path, ok = strings.Cut(path, ":")
-		if !ok {
+		if !ok || path == "" { // a route to nobody is not the null sender
 			return "", "", errAddress
 		}
 	}

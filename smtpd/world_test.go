@@ -9,11 +9,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 	"mssd/store"
 	"mssd/tlsconf"
 	"mssd/tlsconf/testpki"
+	"mssd/trace"
 )
 
 // An invented patient: the local part has the form of a national health number.
@@ -46,6 +49,21 @@ type world struct {
 	logs   *syncBuffer
 	dir    fakeDirectory
 	served chan error
+	pki    *testpki.PKI
+	ahead  atomic.Int64 // of the clock of judge and server, nanoseconds
+	events syncBuffer   // every event of the trace, printed
+}
+
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+
+// revoke publishes a list of the issuing authority, and has it read.
+func (w *world) revoke(at time.Time, serials ...*big.Int) {
+	w.t.Helper()
+	crl := must(w.pki.Issuing.CRL(at, time.Now().AddDate(0, 0, 7), serials...))(w.t)
+	check(w.t, os.WriteFile(filepath.Join(w.root, "issuing.crl"), crl, 0o600))
+	if w.srv != nil {
+		check(w.t, w.srv.Judge.Reload())
+	}
 }
 
 type fakeDirectory map[string]directory.Decision
@@ -101,6 +119,8 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 	front := must(pki.Server("mx.operateur.test", "127.0.0.1"))(t)
 	check(t, front.WriteFiles(file("front.pem"), file("front.key")))
 	w := &world{t: t, root: dir, logs: &syncBuffer{}, dir: fakeDirectory{}, peers: map[string]*testpki.Identity{}, roots: x509.NewCertPool(), served: make(chan error, 1)}
+	w.pki = pki
+	w.revoke(time.Now().Add(-time.Hour))
 	w.roots.AddCert(pki.Root.Cert)
 	w.peers["patient"] = must(pki.Operator(testpki.Subject{C: "FR", ST: "Paris (75)", O: "PLATEFORME PATIENT TEST", OU: "300000000000003", CN: "mail.patient.test"}))(t)
 	w.peers["other"] = must(pki.Operator(testpki.Subject{C: "FR", O: "AUTRE OPERATEUR TEST", CN: "mail.autre.test"}))(t)
@@ -109,17 +129,23 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 	w.peers["expired"] = must(pki.Issuing.Issue(testpki.Request{Subject: testpki.Subject{CN: "mail.expire.test"}, DNSNames: []string{"mail.expire.test"},
 		NotBefore: time.Now().AddDate(-2, 0, 0), NotAfter: time.Now().AddDate(-1, 0, 0), Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}))(t)
 
+	w.peers["brief"] = must(pki.Issuing.Issue(testpki.Request{Subject: testpki.Subject{CN: "mail.bref.test"}, DNSNames: []string{"mail.bref.test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * time.Second), Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}))(t)
+
 	signer := must(pki.Signer("signataire.test", "liste@mssante.test"))(t)
 	var list bytes.Buffer
 	check(t, whitelist.Make(&list, []whitelist.Binding{
 		{Domain: "patient.mssante.test", DN: w.peers["patient"].DN(), Description: "patients"},
 		{Domain: "autre.test", DN: w.peers["other"].DN(), Description: "autre"},
+		{Domain: "bref.test", DN: w.peers["brief"].DN(), Description: "bref"},
 	}, signer.Cert, signer.Key, time.Now().Add(-time.Hour)))
 	check(t, os.WriteFile(file("list.xml"), list.Bytes(), 0o600))
 	anchors := must(tlsconf.LoadAnchors([]string{file("anchors.pem")}))(t)
 	log := slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 
-	w.store = must(store.Open(store.Options{Dir: file("store"), Create: true, Log: log}))(t)
+	w.store = must(store.Open(store.Options{Dir: file("store"), Create: true, Log: log, Observe: func(e trace.Event) {
+		fmt.Fprintf(&w.events, "%+v\n", e)
+	}}))(t)
 	bals := []store.Op{}
 	for _, b := range []store.BAL{
 		{Address: pharmacy, Kind: store.ORG, State: store.Active},
@@ -141,11 +167,12 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 	w.srv = &Server{
 		Hostname:  "mx.operateur.test",
 		TLS:       must(tlsconf.NewFront(tlsconf.FrontConfig{Name: "operator", CertFile: file("front.pem"), KeyFile: file("front.key"), RequestClientCert: true}))(t),
-		Judge:     must(tlsconf.NewJudge(tlsconf.JudgeConfig{AnchorFiles: []string{file("anchors.pem")}}))(t),
+		Judge:     must(tlsconf.NewJudge(tlsconf.JudgeConfig{AnchorFiles: []string{file("anchors.pem")}, CRLFiles: []string{file("issuing.crl")}, Now: w.now}))(t),
 		List:      must(whitelist.NewKeeper(whitelist.KeeperConfig{File: file("list.xml"), StateDir: t.TempDir(), Load: whitelist.Options{Anchors: anchors, SignerNames: []string{"signataire.test"}}, Log: log}))(t),
 		Directory: w.dir, Store: w.store,
 		Delivery: delivery.New(delivery.Config{Store: w.store, Hostname: "mx.operateur.test"}),
 		Log:      log,
+		Now:      w.now,
 	}
 	if change != nil {
 		change(w.srv)
@@ -159,9 +186,8 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 
 // as is the same world for a sub-test.
 func (w *world) as(t testing.TB) *world {
-	sub := *w
-	sub.t = t
-	return &sub
+	return &world{t: t, srv: w.srv, store: w.store, addr: w.addr, root: w.root, roots: w.roots, peers: w.peers,
+		logs: w.logs, dir: w.dir, served: w.served, pki: w.pki}
 }
 
 func (w *world) close() {
