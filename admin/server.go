@@ -166,8 +166,13 @@ func (s *Server) allowed(uid uint32) bool {
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		uid, ok := r.Context().Value(uidKey{}).(uint32)
-		if !ok || !s.allowed(uid) {
-			s.Log.Warn("admin: user refused", "cmd", r.Method)
+		if !ok {
+			// The kernel did not say who it is; 0 must not stand for it, that would be root.
+			writeProblem(w, &Problem{http.StatusForbidden, "the system does not say which user is asking", "see the daemon's log"})
+			return
+		}
+		if !s.allowed(uid) {
+			s.Log.Warn("admin: user refused", "uid", uid, "cmd", r.Method)
 			s.Store.Record(trace.Event{Kind: trace.Admin, Person: person(uid), Attrs: []trace.Attr{
 				{Key: trace.KeyReason, Value: "not allowed"}, {Key: trace.KeyAct, Value: "refused"}}})
 			writeProblem(w, &Problem{http.StatusForbidden, fmt.Sprintf("user id %d may not use this socket", uid),
