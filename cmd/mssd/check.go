@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -89,6 +90,18 @@ func checkFiles(c *Config) (faults, absent []fault) {
 	if l := c.Directory.LDAP; l != nil && l.PasswordFile != "" {
 		look("directory.ldap.password_file", []string{l.PasswordFile}, "the directory cannot be read without it", func() error {
 			_, err := readSecret(l.PasswordFile)
+			return err
+		})
+	}
+	if l := c.Directory.LDAP; l != nil && l.Cert != "" {
+		look("directory.ldap.cert", []string{l.Cert, l.Key}, "the directory cannot be read without it", func() error {
+			_, err := tls.LoadX509KeyPair(l.Cert, l.Key)
+			return err
+		})
+	}
+	if l := c.Directory.LDAP; l != nil && len(l.Anchors) > 0 {
+		look("directory.ldap.anchors", l.Anchors, "the directory cannot be read without it", func() error {
+			_, err := tlsconf.LoadAnchors(l.Anchors)
 			return err
 		})
 	}

@@ -153,10 +153,27 @@ type LDAPFeed struct {
 	// Optional.
 	StartTLS bool     `toml:"starttls"`
 	Anchors  []string `toml:"anchors"`
+	// Cert and Key are the PEM files of a client certificate, shown when the server asks. External makes it the login
+	// too (SASL EXTERNAL, RFC 4513, Section 5.2.3). Optional.
+	Cert     string `toml:"cert"`
+	Key      string `toml:"key"`
+	External bool   `toml:"external"`
+	// Attributes names the attributes of an entry; "-" leaves one out. Optional: the names of the national directory.
+	Attributes LDAPAttributes `toml:"attributes"`
 	// PageSize is the number of entries of one page. Optional.
 	PageSize int `toml:"page_size"`
 	// Every is the time between two full readings. Optional.
 	Every Duration `toml:"every"`
+}
+
+// LDAPAttributes are names of attributes; "" leaves the default.
+type LDAPAttributes struct {
+	Mail          string `toml:"mail"`
+	Kind          string `toml:"kind"`
+	StructureType string `toml:"structure_type"`
+	StructureID   string `toml:"structure_id"`
+	PersonType    string `toml:"person_type"`
+	PersonID      string `toml:"person_id"`
 }
 
 // ExtractionFeed is the public extraction of the Annuaire Santé, a file.

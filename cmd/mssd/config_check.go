@@ -129,8 +129,33 @@ func (c *Config) checkLDAP(k *checker, l *LDAPFeed) {
 	if (l.BindDN == "") != (l.PasswordFile == "") {
 		k.bad("directory.ldap.password_file", "bind_dn and password_file go together: give both or none")
 	}
+	if (l.Cert == "") != (l.Key == "") {
+		k.bad("directory.ldap.key", "cert and key go together: give both or none")
+	}
+	if l.External && (l.Cert == "" || l.BindDN != "") {
+		k.bad("directory.ldap.external", "true; expected a cert and key, and no bind_dn: the certificate is the login")
+	}
+	if err == nil && (l.External || l.Cert != "") && u.Scheme == "ldap" && !l.StartTLS {
+		k.bad("directory.ldap.cert", "a certificate needs TLS; expected an ldaps:// url, or starttls = true")
+	}
+	k.attribute("mail", l.Attributes.Mail, true)
+	k.attribute("kind", l.Attributes.Kind, false)
+	k.attribute("structure_type", l.Attributes.StructureType, false)
+	k.attribute("structure_id", l.Attributes.StructureID, false)
+	k.attribute("person_type", l.Attributes.PersonType, false)
+	k.attribute("person_id", l.Attributes.PersonID, false)
 	k.between("directory.ldap.page_size", int64(l.PageSize), 1, 100_000)
 	k.duration("directory.ldap.every", l.Every, time.Second, 30*24*time.Hour)
+}
+
+// attribute judges the name of an LDAP attribute (RFC 4512, Section 1.4); "" leaves the default.
+func (k *checker) attribute(name, v string, needed bool) {
+	if v == "" || v == "-" && !needed {
+		return
+	}
+	if strings.Trim(strings.ToLower(v), "abcdefghijklmnopqrstuvwxyz0123456789-.;") != "" || v[0] == '-' {
+		k.bad("directory.ldap.attributes."+name, "%q; expected the name of an attribute", v)
+	}
 }
 
 // policyRow judges the cells of a row; "" leaves the default.

@@ -157,7 +157,7 @@ func (c *Config) paths() []*string {
 	ps := []*string{&c.DataDir, &c.SMTP.Cert, &c.SMTP.Key, &c.IMAP.Cert, &c.IMAP.Key, &c.WhiteList.File, &c.Admin.Socket}
 	lists := [][]string{c.Trust.Anchors, c.Trust.CRLs, c.WhiteList.Anchors}
 	if l := c.Directory.LDAP; l != nil {
-		ps = append(ps, &l.PasswordFile)
+		ps = append(ps, &l.PasswordFile, &l.Cert, &l.Key)
 		lists = append(lists, l.Anchors)
 	}
 	if x := c.Directory.Extraction; x != nil {

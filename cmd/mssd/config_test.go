@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/pelletier/go-toml/v2"
+
+	"mssd/directory"
 )
 
 // Each *.bad.toml has the mistake it is named after; beside it, in *.bad.want, stands the message.
@@ -75,7 +77,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Examples of what has no default.
-	none := []string{"postmaster", "crls", "bind_dn", "password_file", "listen = \"127.0.0.1:9180\"", "filter"}
+	none := []string{"postmaster", "crls", "bind_dn", "password_file", "mssd/ldap.pem", "service/ldap.key", "listen = \"127.0.0.1:9180\"", "filter"}
 	var lines []string
 	for line := range strings.Lines(string(b)) {
 		if bare := strings.TrimPrefix(line, "# "); bare != line && (strings.HasPrefix(bare, "[") || strings.Contains(bare, " = ")) &&
@@ -101,6 +103,11 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Errorf("policy: -default +example\n%s", d)
 	}
 	got.Directory.Policy = PolicyConfig{}
+	a := directory.DefaultAttributes()
+	if d := cmp.Diff(LDAPAttributes{a.Mail, a.Kind, a.StructureType, a.StructureID, a.PersonType, a.PersonID}, got.Directory.LDAP.Attributes); d != "" {
+		t.Errorf("attributes: -default +example\n%s", d)
+	}
+	got.Directory.LDAP.Attributes = LDAPAttributes{}
 	got.file = want.file
 	if d := cmp.Diff(want, got, cmp.AllowUnexported(Config{}), cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("-in force +shown as default\n%s", d)

@@ -275,7 +275,7 @@ Le service reste en marche (processus %d). Pour l'ouvrir avec un logiciel de mes
   mot de passe     : %s
   autorité         : %s (à accepter, ou à ajouter aux autorités du logiciel)
 Tout est aussi dans %s
-Suivre un message  : mssd trace --socket %s IDENTIFIANT
+Suivre un message  : go run ./cmd/mssd trace --socket %s IDENTIFIANT
 Arrêter            : kill %d   (ou Ctrl-C ici)
 `, os.Getpid(), d.addrs["imaps"], d.addrs["imap"], host.User, host.Password, d.trust.Anchors,
 		filepath.Join(d.dir, "demo.json"), d.cfg.Admin.Socket, os.Getpid())

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"mssd/trace"
 )
@@ -23,19 +22,12 @@ func (d *daemon) Reload(ctx context.Context) []error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	var faults []error
-	note := func(what string, err error) {
-		if err == nil {
-			return
+	remember(d.trusted)
+	for _, g := range d.trusted {
+		if err := d.refused(g.what, g.reload(ctx)); err != nil {
+			faults = append(faults, err)
 		}
-		err = fmt.Errorf("%s: the former one stays in force: %w", what, err)
-		d.log.Error("reload refused", "err", err)
-		faults = append(faults, err)
 	}
-	for i, t := range d.tls {
-		note([]string{"certificate of smtp", "certificate of imap"}[i], t.Reload())
-	}
-	note("anchors and revocation lists", d.judge.Reload())
-	note("white list", d.list.Reload(ctx))
 	d.log.Info("reloaded", "refused", len(faults))
 	d.record("reload", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(len(faults))})
 	return faults
@@ -67,8 +59,8 @@ func (d *daemon) Degraded() []string {
 	}
 	add("trust (peers get 451)", d.judge.Usable())
 	add("white list (peers get 451)", d.list.Usable())
-	if age, warn := d.list.Age(), time.Duration(d.cfg.WhiteList.WarnAfter); d.list.Current() != nil && age > warn {
-		out = append(out, fmt.Sprintf("white list: last proven current %v ago, expected less than %v", age.Round(time.Minute), warn))
+	if d.list.Usable() == nil {
+		add("white list", d.list.Warning())
 	}
 	out = append(out, directoryFaults(d.dir)...)
 	if free, err := d.store.FreeSpace(); err != nil {

@@ -41,7 +41,11 @@ func directoryConfig(c *Config, log *slog.Logger) directory.Config {
 	}
 	if l := d.LDAP; l != nil {
 		dc.LDAP = &directory.LDAPConfig{URL: l.URL, StartTLS: l.StartTLS, BaseDN: l.BaseDN, Filter: l.Filter, BindDN: l.BindDN,
-			PasswordFile: l.PasswordFile, AnchorFiles: l.Anchors, PageSize: uint32(l.PageSize), Every: time.Duration(l.Every)}
+			PasswordFile: l.PasswordFile, AnchorFiles: l.Anchors, CertFile: l.Cert, KeyFile: l.Key, External: l.External,
+			Attributes: directory.Attributes{Mail: l.Attributes.Mail, Kind: l.Attributes.Kind,
+				StructureType: l.Attributes.StructureType, StructureID: l.Attributes.StructureID,
+				PersonType: l.Attributes.PersonType, PersonID: l.Attributes.PersonID},
+			PageSize: uint32(l.PageSize), Every: time.Duration(l.Every)}
 	}
 	if x := d.Extraction; x != nil {
 		dc.Extraction = &directory.ExtractionConfig{File: x.File, Every: time.Duration(x.Every)}
@@ -78,7 +82,7 @@ func directoryAge(d *directory.Directory) float64 {
 	return age
 }
 
-func keeperConfig(c *WhiteListConfig, anchors []string, dir string, noListYet bool, log *slog.Logger) whitelist.KeeperConfig {
+func keeperConfig(c *WhiteListConfig, anchors []string, judge *tlsconf.Judge, dir string, noListYet bool, log *slog.Logger) whitelist.KeeperConfig {
 	a, err := tlsconf.LoadAnchors(anchors)
 	if err != nil {
 		// Without anchors no list can be accepted; the one accepted before stays (design.md §5).
@@ -86,7 +90,7 @@ func keeperConfig(c *WhiteListConfig, anchors []string, dir string, noListYet bo
 	}
 	return whitelist.KeeperConfig{
 		File: c.File, StateDir: dir,
-		Load: whitelist.Options{Anchors: a, SignerNames: c.SignerNames},
+		Load: whitelist.Options{Anchors: a, SignerNames: c.SignerNames, Judge: judge},
 		Warn: time.Duration(c.WarnAfter), Defer: time.Duration(c.DeferAfter),
 		MaxLoss: float64(c.MaxLossPercent) / 100, NoListYet: noListYet, Log: log,
 	}

@@ -62,9 +62,7 @@ func newRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(), newCheck(), newDemo(), newTrace(), newBAL(), newMember(), newWhitelist(), newDirectory(),
 		newHealth(), newFsck(), newVersion(), newBenchTarget())
-	for _, c := range root.Commands() {
-		usageOfArgs(c)
-	}
+	usageOfArgs(root)
 	return root
 }
 

@@ -69,6 +69,7 @@ type daemon struct {
 	admin     *admin.Server
 	fronts    []*front
 	metrics   *metrics
+	trusted   []*watched // guarded by reloading
 	reloading sync.Mutex // one reload at a time
 }
 
@@ -119,6 +120,8 @@ func (d *daemon) openStore() error {
 // loadTrust loads certificates, anchors, revocation lists, white list and the directory's image. Only what is ours must
 // be there: our certificates. The rest degrades (design.md §5).
 func (d *daemon) loadTrust() error {
+	d.trusted = d.trustFiles()
+	remember(d.trusted)
 	for _, f := range []tlsconf.FrontConfig{
 		{Name: "smtp", CertFile: d.cfg.SMTP.Cert, KeyFile: d.cfg.SMTP.Key, RequestClientCert: true, Log: d.log},
 		{Name: "imap", CertFile: d.cfg.IMAP.Cert, KeyFile: d.cfg.IMAP.Key, Log: d.log},
@@ -157,7 +160,7 @@ func (d *daemon) loadList() error {
 		return err
 	}
 	var err error
-	d.list, err = whitelist.NewKeeper(keeperConfig(c, files, dir, d.opt.NoListYet, d.log))
+	d.list, err = whitelist.NewKeeper(keeperConfig(c, files, d.judge, dir, d.opt.NoListYet, d.log))
 	if errors.Is(err, whitelist.ErrNoListYet) {
 		return fmt.Errorf("whitelist.file %s: %w; a first start without any list needs --no-list-yet (mail is then answered 451 until one is there)", c.File, err)
 	}
@@ -263,6 +266,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	feeds.Go(func() error { return d.list.Run(background) })
 	feeds.Go(func() error { d.dir.Run(background); return nil })
 	feeds.Go(func() error { d.watch(background); return nil })
+	feeds.Go(func() error { d.lookNowAndThen(background); return nil })
 	d.announce()
 
 	var failure error
