@@ -150,6 +150,11 @@ func TestOddBDAT(t *testing.T) {
 		p.expect("501 5.5.4") // where the chunk would end is unknown
 		p.gone()
 	}
+	huge := w.secure("patient") // a chunk nobody asked for, far over the limit, is not read to its end
+	huge.send("BDAT 4294967295\r\n")
+	huge.expect("503 5.5.1")
+	huge.expect("552 5.3.4")
+	huge.gone()
 	p := w.secure("patient")
 	p.send("BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n") // without a transaction the chunk is dropped, not run
 	p.expect("503 5.5.1")

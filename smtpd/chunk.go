@@ -103,6 +103,9 @@ func (w *wire) skipChunk() error {
 	if w.chunk == 0 {
 		return nil
 	}
+	if w.chunk > 2*w.maxMsg+1<<20 {
+		return w.end(errTooLarge) // dropping it would take long, and nobody wants it
+	}
 	w.guard.StartTransfer()
 	defer w.guard.EndTransfer()
 	if err := w.readChunk(io.Discard); err != nil {

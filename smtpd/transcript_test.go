@@ -9,7 +9,7 @@ import (
 )
 
 func TestTranscripts(t *testing.T) {
-	files, _ := filepath.Glob("testdata/smtp/*.txt")
+	files, _ := filepath.Glob("../testdata/smtp/*.txt")
 	if len(files) < 10 {
 		t.Fatalf("%d transcripts", len(files))
 	}

@@ -92,7 +92,7 @@ const (
 	KeyCommand     = "cmd"          // protocol command that led to the event
 	KeyOperatorDN  = "operator_dn"  // distinguished name of the peer's certificate
 	KeyDomain      = "domain"       // sender's domain
-	KeySender      = "sender"       // pseudonym of the sender's address, or the address of a professional
+	KeySender      = "sender"       // address of one of our BALs, or a pseudonym
 	KeyTLS         = "tls"          // protocol version
 	KeyCipher      = "cipher"       //
 	KeyUsage       = "usage"        // extended key usage seen in the peer's certificate
