@@ -80,12 +80,8 @@ func checkFiles(c *Config) (faults, absent []fault) {
 		return err
 	})
 	look("trust.crls", c.Trust.CRLs, "peers are answered 451 until it is", func() error { return checkCRLs(c) })
-	listAnchors := c.WhiteList.Anchors
-	if len(listAnchors) == 0 {
-		listAnchors = c.Trust.Anchors
-	}
-	look("whitelist.file", append([]string{c.WhiteList.File}, listAnchors...), "a first start needs it, or --no-list-yet", func() error {
-		return checkList(c, listAnchors)
+	look("whitelist.file", append([]string{c.WhiteList.File}, c.listAnchors()...), "a first start needs it, or --no-list-yet", func() error {
+		return checkList(c, c.listAnchors())
 	})
 	if l := c.Directory.LDAP; l != nil && l.PasswordFile != "" {
 		look("directory.ldap.password_file", []string{l.PasswordFile}, "the directory cannot be read without it", func() error {

@@ -152,6 +152,14 @@ func (c *Config) resolve(dir string) {
 	}
 }
 
+// listAnchors are the files of the authorities of the white list's signer.
+func (c *Config) listAnchors() []string {
+	if len(c.WhiteList.Anchors) > 0 {
+		return c.WhiteList.Anchors
+	}
+	return c.Trust.Anchors
+}
+
 // paths are all file names of the configuration.
 func (c *Config) paths() []*string {
 	ps := []*string{&c.DataDir, &c.SMTP.Cert, &c.SMTP.Key, &c.IMAP.Cert, &c.IMAP.Key, &c.WhiteList.File, &c.Admin.Socket}

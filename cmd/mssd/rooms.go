@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"mssd/directory"
@@ -82,15 +83,28 @@ func directoryAge(d *directory.Directory) float64 {
 	return age
 }
 
-func keeperConfig(c *WhiteListConfig, anchors []string, judge *tlsconf.Judge, dir string, noListYet bool, log *slog.Logger) whitelist.KeeperConfig {
-	a, err := tlsconf.LoadAnchors(anchors)
-	if err != nil {
-		// Without anchors no list can be accepted; the one accepted before stays (design.md §5).
-		log.Error("anchors of the white list cannot be read", "err", err)
+// lastAnchors reads anchors anew each time; files that cannot be read leave the former ones in force.
+func lastAnchors(files []string, log *slog.Logger) func() *tlsconf.Anchors {
+	var mu sync.Mutex
+	var held *tlsconf.Anchors
+	return func() *tlsconf.Anchors {
+		mu.Lock()
+		defer mu.Unlock()
+		a, err := tlsconf.LoadAnchors(files)
+		if err != nil {
+			// Without anchors no list can be accepted; the one accepted before stays
+			log.Error("anchors of the white list cannot be read", "err", err)
+			return held
+		}
+		held = a
+		return held
 	}
+}
+
+func keeperConfig(c *WhiteListConfig, anchors []string, judge *tlsconf.Judge, dir string, noListYet bool, log *slog.Logger) whitelist.KeeperConfig {
 	return whitelist.KeeperConfig{
 		File: c.File, StateDir: dir,
-		Load: whitelist.Options{Anchors: a, SignerNames: c.SignerNames, Judge: judge},
+		Load: whitelist.Options{AnchorsNow: lastAnchors(anchors, log), SignerNames: c.SignerNames, Judge: judge},
 		Warn: time.Duration(c.WarnAfter), Defer: time.Duration(c.DeferAfter),
 		MaxLoss: float64(c.MaxLossPercent) / 100, NoListYet: noListYet, Log: log,
 	}

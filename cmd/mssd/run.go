@@ -151,16 +151,12 @@ func (d *daemon) loadTrust() error {
 
 func (d *daemon) loadList() error {
 	c := &d.cfg.WhiteList
-	files := c.Anchors
-	if len(files) == 0 {
-		files = d.cfg.Trust.Anchors
-	}
 	dir := filepath.Join(d.cfg.DataDir, "state", "list")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	var err error
-	d.list, err = whitelist.NewKeeper(keeperConfig(c, files, d.judge, dir, d.opt.NoListYet, d.log))
+	d.list, err = whitelist.NewKeeper(keeperConfig(c, d.cfg.listAnchors(), d.judge, dir, d.opt.NoListYet, d.log))
 	if errors.Is(err, whitelist.ErrNoListYet) {
 		return fmt.Errorf("whitelist.file %s: %w; a first start without any list needs --no-list-yet (mail is then answered 451 until one is there)", c.File, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"mssd/tlsconf"
 )
 
 // bench is a keeper's surroundings: a file, a state folder and a clock that a test moves.
@@ -90,6 +92,24 @@ func TestKeeperFirstStart(t *testing.T) {
 	b.pass(2 * time.Minute)
 	if a := k.Judge(t.Context(), "d.test", dn(t, "CN=smtp.test,O=A,C=FR"), b.now()); a != Bound {
 		t.Errorf("after the list came: %v", a)
+	}
+}
+
+// TestKeeperNewAnchors: anchors that could not be read at the start are taken at the next reload.
+func TestKeeperNewAnchors(t *testing.T) {
+	b := newBench(t)
+	var now *tlsconf.Anchors
+	given := b.cfg.Load.Anchors
+	b.cfg.Load.Anchors, b.cfg.Load.AnchorsNow = nil, func() *tlsconf.Anchors { return now }
+	b.cfg.NoListYet = true
+	b.put(3, 0)
+	k := b.keeper()
+	if k.Current() != nil || k.Usable() == nil {
+		t.Fatal("a list was taken without anchors")
+	}
+	now = given
+	if err := k.Reload(t.Context()); err != nil || k.Usable() != nil || k.Current().Domains() != 3 {
+		t.Errorf("with anchors: %v, %v", err, k.Usable())
 	}
 }
 

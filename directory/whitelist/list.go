@@ -20,8 +20,11 @@ const futureSkew = 24 * time.Hour
 
 // Options say whose signature on a list is taken.
 type Options struct {
-	Anchors     *tlsconf.Anchors // where the signer's chain must end
-	SignerNames []string         // common names or mail addresses of signers; several, so that they can overlap
+	Anchors *tlsconf.Anchors // where the signer's chain must end
+	// AnchorsNow, if set, is asked for the anchors at each load in place of Anchors, so that new ones need no
+	// restart. Optional.
+	AnchorsNow  func() *tlsconf.Anchors
+	SignerNames []string // common names or mail addresses of signers; several, so that they can overlap
 	// NoChain: digest and signature only, anybody may have signed. For looking at a file, never for a daemon.
 	NoChain bool
 	// Judge, if set, is asked whether the signer is revoked now. Optional.
@@ -146,7 +149,11 @@ func checkSigner(certs []*x509.Certificate, generated time.Time, opt Options) er
 	if len(opt.SignerNames) == 0 {
 		return fmt.Errorf("%w: no signer's name is configured, and any certificate of the anchors would do", ErrSigner)
 	}
-	if opt.Anchors.Empty() {
+	anchors := opt.Anchors
+	if opt.AnchorsNow != nil {
+		anchors = opt.AnchorsNow()
+	}
+	if anchors.Empty() {
 		return ErrNoAnchors
 	}
 	signer := certs[0]
@@ -156,7 +163,7 @@ func checkSigner(certs []*x509.Certificate, generated time.Time, opt Options) er
 	if ku := signer.KeyUsage; ku != 0 && ku&(x509.KeyUsageDigitalSignature|x509.KeyUsageContentCommitment) == 0 {
 		return fmt.Errorf("%w: its key usage has neither digitalSignature nor nonRepudiation", ErrSigner)
 	}
-	roots, configured := opt.Anchors.Pools()
+	roots, configured := anchors.Pools()
 	intermediates := configured.Clone()
 	for _, c := range certs[1:] {
 		intermediates.AddCert(c)
