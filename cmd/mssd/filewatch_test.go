@@ -56,11 +56,12 @@ func TestEveryTrustFileIsWatched(t *testing.T) {
 	c := defaultConfig()
 	c.SMTP.Cert, c.SMTP.Key, c.IMAP.Cert, c.IMAP.Key = "a", "b", "c", "d"
 	c.Trust.Anchors, c.Trust.CRLs, c.WhiteList.File = []string{"e", "f"}, []string{"g"}, "h"
+	c.WhiteList.Anchors = []string{"i"}
 	var got []string
 	for _, g := range (&daemon{cfg: c}).trustFiles() {
 		got = append(got, g.files...)
 	}
-	if s := strings.Join(got, ""); s != "abcdefgh" {
+	if s := strings.Join(got, ""); s != "abcdefghi" {
 		t.Errorf("watched: %s, want every file of the trust", s)
 	}
 }
