@@ -42,6 +42,9 @@ func (a *apply) createBAL(b BAL, res *OpResult) error {
 	}
 	a.sys.LastBAL++
 	b.ID, b.Created, b.Octets, b.Messages = a.sys.LastBAL, a.now.Truncate(time.Second), 0, 0
+	if err := a.s.keys.newBAL(b.ID, b.Created); err != nil {
+		return fatal(err)
+	}
 	a.bals[b.ID] = &balWork{saved: a.batchNo, balState: balState{BAL: b, names: map[string]MailboxID{},
 		members: map[string]Member{}, subs: map[string]struct{}{}}}
 	a.byAddr[b.Address] = b.ID
@@ -109,8 +112,13 @@ func (a *apply) putMember(op PutMember, res *OpResult) error {
 		return err
 	}
 	m.From, m.Until = seconds(m.From), seconds(m.Until)
+	k := keyMember(w.ID, m.ID)
+	v, err := a.s.keys.seal(w.ID, bktMember, k, encodeMember(m))
+	if err != nil {
+		return err
+	}
 	w.members[m.ID], res.BAL = m, w.ID
-	return a.put(bktMember, keyMember(w.ID, m.ID), encodeMember(m))
+	return a.put(bktMember, k, v)
 }
 
 // seconds is what the format keeps of a time.
@@ -143,7 +151,12 @@ func (a *apply) subscribe(op Subscribe) error {
 	if err != nil {
 		return err
 	}
-	k := keySub(op.BAL, name)
+	key, err := a.s.keys.bal(op.BAL)
+	if err != nil {
+		return err
+	}
+	names := key.names()
+	k := keySub(op.BAL, &names, name)
 	if !op.On {
 		delete(w.subs, name)
 		return a.del(bktSub, k)
@@ -151,6 +164,10 @@ func (a *apply) subscribe(op Subscribe) error {
 	if len(w.subs) >= maxSubs {
 		return fmt.Errorf("%w: subscriptions", ErrLimit)
 	}
+	v, err := a.s.keys.seal(op.BAL, bktSub, k, []byte(name))
+	if err != nil {
+		return err
+	}
 	w.subs[name] = struct{}{}
-	return a.put(bktSub, k, []byte{1})
+	return a.put(bktSub, k, v)
 }

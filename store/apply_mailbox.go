@@ -89,6 +89,9 @@ func (a *apply) makeMailbox(bal BALID, name, use string) (*boxWork, error) {
 	id := a.sys.LastMailbox
 	b := &boxWork{saved: a.batchNo, boxRec: boxRec{Ref: Ref{bal, id}, Name: name, SpecialUse: use,
 		UIDValidity: a.sys.LastValidity, UIDNext: 1, HighestModSeq: 1, RecentFrom: 1}}
+	if err := a.s.keys.sealBox(&b.boxRec); err != nil {
+		return nil, err
+	}
 	a.boxes[id] = b
 	w.names[name] = id
 	a.undo = append(a.undo, func() error { delete(a.boxes, id); return nil })
@@ -184,6 +187,9 @@ func (a *apply) renameTree(bal BALID, from, to string) error {
 			return err
 		}
 		b.Name = name
+		if err := a.s.keys.sealBox(&b.boxRec); err != nil {
+			return err
+		}
 	}
 	w.names = moved
 	return a.makeParents(bal, to)

@@ -75,7 +75,11 @@ func (a *apply) addMessage(op AddMessage, blob *Blob, res *OpResult) error {
 	if err != nil {
 		return err
 	}
-	if err := a.refPrefix(op.Ref.BAL, op.Message, op.Prefix); err != nil {
+	var key *secret // of a body that is stored already: to be looked for
+	if blob != nil && blob.id == op.Message {
+		key = &blob.key
+	}
+	if err := a.refPrefix(op.Ref.BAL, op.Message, key, op.Prefix); err != nil {
 		return err
 	}
 	if op.Date.IsZero() {
@@ -188,11 +192,7 @@ func (a *apply) copyRow(old Row, src, dst *boxWork, srcBAL, dstBAL *balWork, mov
 		return err
 	}
 	if !free {
-		p, err := a.prefix(src.BAL, old.Message)
-		if err != nil {
-			return err
-		}
-		if err := a.refPrefix(dst.BAL, old.Message, p.Prefix); err != nil {
+		if err := a.sharePrefix(src.BAL, dst.BAL, old.Message); err != nil {
 			return err
 		}
 	}

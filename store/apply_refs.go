@@ -40,7 +40,7 @@ func (a *apply) placeBlob(b *Blob) error {
 	if err != nil {
 		return err
 	}
-	if rec.Refs == 0 {
+	if rec.Refs == 0 || b.to == nil {
 		return fmt.Errorf("%w: a body without a message", ErrInvalid)
 	}
 	dir, err := a.s.blobDir(b.id)
@@ -61,22 +61,33 @@ func (a *apply) prefix(bal BALID, id MessageID) (prefixRec, error) {
 		return prefixRec{}, corrupt("message without a prefix record")
 	}
 	r, err := decodePrefix(v)
-	r.Prefix = bytes.Clone(r.Prefix)
+	r.Sealed = bytes.Clone(r.Sealed)
 	return r, err
 }
 
-// refPrefix counts one more row of a BAL that uses a message.
-func (a *apply) refPrefix(bal BALID, id MessageID, prefix []byte) error {
+// refPrefix counts one more row of a BAL that uses a message. key is that of the body; nil: it is looked for.
+func (a *apply) refPrefix(bal BALID, id MessageID, key *secret, prefix []byte) error {
 	if a.get(bktPrefix, keyPrefix(bal, id)) != nil {
 		r, err := a.prefix(bal, id)
 		if err != nil {
 			return err
 		}
-		if !bytes.Equal(r.Prefix, prefix) {
+		_, had, err := a.s.keys.openPrefix(bal, id, r)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(had, prefix) {
 			return fmt.Errorf("%w: another prefix for the same message", ErrInvalid)
 		}
 		r.Refs++
 		return a.put(bktPrefix, keyPrefix(bal, id), encodePrefix(r))
+	}
+	if key == nil {
+		k, err := a.s.contentKey(id)
+		if err != nil {
+			return err
+		}
+		key = &k
 	}
 	b, err := a.blob(id)
 	if err != nil {
@@ -87,11 +98,33 @@ func (a *apply) refPrefix(bal BALID, id MessageID, prefix []byte) error {
 			return err
 		}
 	}
+	r, err := a.s.keys.sealPrefix(bal, id, key, prefix)
+	if err != nil {
+		return err
+	}
 	b = blobRec{Size: b.Size, Refs: b.Refs + 1}
 	if err := a.putBlob(id, b); err != nil {
 		return err
 	}
-	return a.put(bktPrefix, keyPrefix(bal, id), encodePrefix(prefixRec{1, prefix}))
+	return a.put(bktPrefix, keyPrefix(bal, id), encodePrefix(r))
+}
+
+// sharePrefix counts one more row of a BAL for a message of another one, or of its own: the content key is wrapped
+// again, the body stays as it is.
+func (a *apply) sharePrefix(from, to BALID, id MessageID) error {
+	r, err := a.prefix(from, id)
+	if err != nil {
+		return err
+	}
+	if from == to {
+		r.Refs++
+		return a.put(bktPrefix, keyPrefix(to, id), encodePrefix(r))
+	}
+	key, prefix, err := a.s.keys.openPrefix(from, id, r)
+	if err != nil {
+		return err
+	}
+	return a.refPrefix(to, id, &key, prefix)
 }
 
 // unrefPrefix counts one row less. With the last row of a BAL its prefix goes, with the last BAL the body is dead.
@@ -177,7 +210,8 @@ func (a *apply) intern(words []string) (KeywordSet, error) {
 		a.wordOctets -= len(v)
 		return nil
 	})
-	return k, a.put(bktKeywords, keyKeywords(k), v)
+	kk := keyKeywords(k)
+	return k, a.put(bktKeywords, kk, sealValue(nil, a.s.keys.values, string(bucketNames[bktKeywords]), kk, v))
 }
 
 // noteKeywords adds a set to those ever used in a mailbox.

@@ -1,13 +1,16 @@
 package store
 
 import (
-	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"mssd/message"
 	"mssd/trace"
@@ -43,22 +46,26 @@ func (s *Store) blobDir(id MessageID) (string, error) {
 	return dir, nil
 }
 
-// Blob is a body on its way into the store: a spool file. One goroutine writes it.
+// Blob is a body on its way into the store: a spool file that holds sealed frames only. One goroutine writes it.
 type Blob struct {
 	s        *Store
 	id       trace.ID
 	path     string // in spool/
 	f        file   // open until the commit is done: the committer may have to sync it
-	w        *bufio.Writer
+	key      secret // of this file alone
+	sealer   *sealer
+	began    time.Time
 	size     int64
 	derived  derived
 	finished bool
+	to       []BALID // who got the key; nil: the file is not complete
+	err      error   // of a failed write: the file is of no use
 
 	mu   sync.Mutex
 	gone bool // in its place, or removed
 }
 
-var spoolBuffers = sync.Pool{New: func() any { return bufio.NewWriterSize(nil, 32<<10) }}
+const spoolChunk = 32 << 10 // octets that wait for being written
 
 // NewBlob begins a body. End it with Finish and Commit, or with Abort.
 func (s *Store) NewBlob() (*Blob, error) {
@@ -74,9 +81,8 @@ func (s *Store) NewBlob() (*Blob, error) {
 	if err != nil {
 		return nil, noSpace(fmt.Errorf("store: spool: %w", err))
 	}
-	w := spoolBuffers.Get().(*bufio.Writer)
-	w.Reset(f)
-	return &Blob{s: s, id: id, path: path, f: f, w: w}, nil
+	key := newSecret()
+	return &Blob{s: s, id: id, path: path, f: f, key: key, began: s.now(), sealer: newSealer(s.codec, uint64(id), key)}, nil
 }
 
 // ID names the body, its message and the transaction.
@@ -85,28 +91,39 @@ func (b *Blob) ID() trace.ID { return b.id }
 // Size is the number of octets written.
 func (b *Blob) Size() int64 { return b.size }
 
-func (b *Blob) Write(p []byte) (int, error) {
-	if b.w == nil {
+func (b *Blob) Write(p []byte) (n int, err error) {
+	if b.sealer == nil || b.finished {
 		return 0, fmt.Errorf("%w: body is finished", ErrInvalid)
 	}
-	n, err := b.w.Write(p)
+	for n < len(p) && b.err == nil {
+		n += b.sealer.fill(p[n:])
+		b.flush(spoolChunk)
+	}
 	b.size += int64(n)
-	return n, noSpace(err)
+	return n, b.err
 }
 
-// Finish closes the body. meta and text are what the scanner found; meta nil: the store scans by itself later.
-func (b *Blob) Finish(meta *message.Meta, text message.Text) error {
-	if b.w == nil {
+// flush writes what is sealed, once there are so many octets of it.
+func (b *Blob) flush(atLeast int) {
+	out := b.sealer.out
+	if b.err != nil || len(*out) < atLeast {
+		return
+	}
+	if _, err := b.f.Write(*out); err != nil {
+		b.err = noSpace(fmt.Errorf("store: spool: %w", err))
+	}
+	*out = (*out)[:0]
+}
+
+// Finish ends the body. meta and text are what the scanner found; meta nil: the store scans by itself later.
+func (b *Blob) Finish(meta *message.Meta, text message.Text) (err error) {
+	if b.sealer == nil || b.finished {
 		return fmt.Errorf("%w: body is finished", ErrInvalid)
 	}
-	err := b.w.Flush()
-	if err == nil && b.s.opt.SyncEach && !b.s.opt.NoSync {
-		err = b.f.Sync() // here, where others do the same at the same time
+	if b.err != nil {
+		return b.err
 	}
-	b.release()
-	if err != nil {
-		return noSpace(fmt.Errorf("store: spool: %w", err))
-	}
+	b.sealer.finish()
 	if meta != nil {
 		if b.derived, err = b.s.meta.encode(b.id, meta, text); err != nil {
 			return err
@@ -116,17 +133,57 @@ func (b *Blob) Finish(meta *message.Meta, text message.Text) error {
 	return nil
 }
 
+// address completes the file: the BALs that the batch delivers to get the content key. Commit calls it, so that
+// writers do it side by side.
+func (b *Blob) address(batch *Batch) error {
+	if !b.finished || b.err != nil {
+		return b.err // the committer refuses what is not finished
+	}
+	var to []BALID
+	var receivers []receiver
+	for _, op := range batch.Ops {
+		add, ok := op.(AddMessage)
+		if !ok || add.Message != 0 && add.Message != b.id || slices.Contains(to, add.Ref.BAL) {
+			continue
+		}
+		// A BAL that does not exist is the committer's to refuse.
+		if k, err := b.s.keys.bal(add.Ref.BAL); err == nil {
+			to = append(to, add.Ref.BAL)
+			receivers = append(receivers, receiver{add.Ref.BAL, k.wrap()})
+		}
+	}
+	switch {
+	case b.to != nil && slices.Equal(b.to, to), len(to) == 0:
+		return nil
+	case b.to != nil:
+		return fmt.Errorf("%w: the body was for others", ErrInvalid)
+	}
+	if b.sealer == nil {
+		return fmt.Errorf("%w: the body was taken back", ErrInvalid)
+	}
+	b.sealer.address(b.began, receivers)
+	b.flush(0)
+	b.release()
+	if b.err == nil && b.s.opt.SyncEach && !b.s.opt.NoSync {
+		// Here, where others do the same at the same time.
+		if err := b.f.Sync(); err != nil {
+			b.err = noSpace(fmt.Errorf("store: spool: %w", err))
+		}
+	}
+	b.to, b.derived.bal = to, to[0]
+	return b.err
+}
+
 func (b *Blob) release() {
-	b.w.Reset(nil)
-	spoolBuffers.Put(b.w)
-	b.w = nil
+	if b.sealer != nil {
+		b.sealer.release()
+		b.sealer = nil
+	}
 }
 
 // Abort takes the body back. After a successful Commit it does nothing.
 func (b *Blob) Abort() {
-	if b.w != nil {
-		b.release()
-	}
+	b.release()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gone {
@@ -155,12 +212,11 @@ func (b *Blob) stored() {
 // Content is a message as a BAL shows it: the prefix, then the body.
 type Content struct {
 	prefix []byte
-	f      file
-	size   int64 // of the body
+	b      *body
 }
 
 // OpenMessage opens a message of a BAL. ErrNoMessage: this BAL has none of that id; ErrMissing, ErrCorrupt: the
-// body is not there, or has another size.
+// body is not there, or is not what was stored; reading may find that too.
 func (s *Store) OpenMessage(bal BALID, id MessageID) (*Content, error) {
 	var p prefixRec
 	var rec blobRec
@@ -173,47 +229,127 @@ func (s *Store) OpenMessage(bal BALID, id MessageID) (*Content, error) {
 		if p, err = decodePrefix(v); err != nil {
 			return err
 		}
-		p.Prefix = append([]byte(nil), p.Prefix...)
+		p.Sealed = bytes.Clone(p.Sealed)
 		rec, err = decodeBlob(w)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	f, err := s.openBlob(id, rec.Size)
+	key, prefix, err := s.keys.openPrefix(bal, id, p)
 	if err != nil {
 		return nil, err
 	}
-	return &Content{p.Prefix, f, rec.Size}, nil
+	b, err := s.openBlob(id, rec.Size, &key)
+	if err != nil {
+		return nil, err
+	}
+	return &Content{prefix, b}, nil
+}
+
+// body is an open, sealed body.
+type body struct {
+	*unsealer
+	f file
+}
+
+// Close lets it go. Nobody may be reading.
+func (b *body) Close() error {
+	b.release()
+	return b.f.Close()
 }
 
 // openBlob is the one place where bodies are opened; all reading of them is by offset.
-func (s *Store) openBlob(id MessageID, size int64) (file, error) {
-	f, err := s.fs.Open(s.blobPath(id))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s", ErrMissing, id)
-	} else if err != nil {
-		return nil, fmt.Errorf("store: body %s: %w", id, err)
-	}
-	n, err := f.Size()
-	if err == nil && n != size {
-		err = fmt.Errorf("%w: body %s has %d octets, not %d", ErrCorrupt, id, n, size)
-	}
+func (s *Store) openBlob(id MessageID, size int64, key *secret) (*body, error) {
+	f, end, err := s.openEnd(id)
 	if err != nil {
-		f.Close()
 		return nil, err
 	}
-	return f, nil
+	u, err := newUnsealer(s.codec, uint64(id), key, end, size)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("body %s: %w", id, err)
+	}
+	return &body{u, f}, nil
+}
+
+// openEnd opens the file of a body and reads its end.
+func (s *Store) openEnd(id MessageID) (file, sealedEnd, error) {
+	f, err := s.fs.Open(s.blobPath(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, sealedEnd{}, fmt.Errorf("%w: %s", ErrMissing, id)
+	} else if err != nil {
+		return nil, sealedEnd{}, fmt.Errorf("store: body %s: %w", id, err)
+	}
+	end, err := readEnd(f)
+	if err != nil {
+		f.Close()
+		return nil, end, fmt.Errorf("body %s: %w", id, err)
+	}
+	return f, end, nil
+}
+
+// contentKey is the key of a stored body, from its header or from any BAL that has it.
+func (s *Store) contentKey(id MessageID) (secret, error) {
+	key, _, err := s.keyOfBody(id)
+	return key, err
+}
+
+// keyOfBody is contentKey with the BAL whose key opened it.
+func (s *Store) keyOfBody(id MessageID) (secret, BALID, error) {
+	key, bal, err := s.keyOfHeader(id)
+	if err == nil || errors.Is(err, ErrMissing) {
+		return key, bal, err
+	}
+	// The header is damaged, or those who received the body are gone and others have copies.
+	s.mu.RLock()
+	bals := slices.Collect(maps.Keys(s.mem.bals))
+	s.mu.RUnlock()
+	for _, bal := range bals {
+		var p prefixRec
+		_ = s.view(func(get func(bucket int, k []byte) []byte) error {
+			p, _ = decodePrefix(get(bktPrefix, keyPrefix(bal, id)))
+			p.Sealed = bytes.Clone(p.Sealed)
+			return nil
+		})
+		if key, _, err := s.keys.openPrefix(bal, id, p); err == nil {
+			return key, bal, nil
+		}
+	}
+	return key, 0, err
+}
+
+func (s *Store) keyOfHeader(id MessageID) (key secret, bal BALID, err error) {
+	f, end, err := s.openEnd(id)
+	if err != nil {
+		return key, 0, err
+	}
+	defer f.Close()
+	defer end.release()
+	h, err := end.header(uint64(id))
+	if err != nil {
+		return key, 0, err
+	}
+	for _, w := range h.to {
+		k, err := s.keys.bal(w.bal)
+		if err != nil {
+			continue
+		}
+		if key, err := w.unwrap(h.id, k.wrap()); err == nil && h.verify(&key) == nil {
+			return key, w.bal, nil
+		}
+	}
+	return key, 0, fmt.Errorf("body %s: %w", id, corrupt("no key opens its header"))
 }
 
 // Prefix is what stands before the body in this BAL; never change it.
 func (c *Content) Prefix() []byte { return c.prefix }
 
 // Size is the number of octets of prefix and body.
-func (c *Content) Size() int64 { return int64(len(c.prefix)) + c.size }
+func (c *Content) Size() int64 { return int64(len(c.prefix)) + c.b.size }
 
 // BlobSize is the number of octets of the body.
-func (c *Content) BlobSize() int64 { return c.size }
+func (c *Content) BlobSize() int64 { return c.b.size }
 
 // ReadAt reads prefix and body as one (io.ReaderAt).
 func (c *Content) ReadAt(p []byte, off int64) (int, error) {
@@ -227,9 +363,9 @@ func (c *Content) ReadAt(p []byte, off int64) (int, error) {
 			return n, nil
 		}
 	}
-	m, err := c.f.ReadAt(p[n:], off+int64(n)-int64(len(c.prefix)))
+	m, err := c.b.ReadAt(p[n:], off+int64(n)-int64(len(c.prefix)))
 	return n + m, err
 }
 
 // Close lets the body go.
-func (c *Content) Close() error { return c.f.Close() }
+func (c *Content) Close() error { return c.b.Close() }

@@ -27,7 +27,7 @@ const maxProblems = 1000
 // may run while the store is in use; commits wait while the pages of the index are looked at.
 func (s *Store) Check(ctx context.Context) ([]Problem, error) {
 	c := &checker{s: s, ctx: ctx, prefixRefs: map[balMessage]uint32{}, blobRefs: map[MessageID]uint32{}, prefixLen: map[balMessage]int64{},
-		blobs: map[MessageID]blobRec{}}
+		blobs: map[MessageID]blobRec{}, keys: map[MessageID]secret{}}
 	c.pages()
 	// What is in memory must be compared with the index of the same moment: nothing is published meanwhile.
 	s.mu.RLock()
@@ -66,6 +66,7 @@ type checker struct {
 	prefixLen  map[balMessage]int64  // of the records
 	blobRefs   map[MessageID]uint32  // counted from prefix records
 	blobs      map[MessageID]blobRec
+	keys       map[MessageID]secret // of bodies, as the prefix records hold them
 }
 
 func (c *checker) bad(invariant int, format string, args ...any) {
@@ -106,9 +107,9 @@ func (c *checker) pages() {
 // is the older or the same.
 func (c *checker) memory() {
 	var err error
-	if c.disk, err = loadMemory(c.tx); err != nil {
+	if c.disk, err = loadMemory(c.tx, c.s.keys); err != nil {
 		c.bad(1, "%v", err)
-		c.disk = newMemory()
+		c.disk = newMemory(c.s.keys)
 		return
 	}
 	m, d := c.s.mem, c.disk
@@ -190,11 +191,21 @@ func (c *checker) prefixes() {
 			return corrupt("key")
 		}
 		r, err := decodePrefix(v)
-		if err == nil {
-			c.blobRefs[idOfKey(k)]++
-			c.prefixLen[balMessage{balOfKey(k), idOfKey(k)}] = int64(len(r.Prefix))
+		if err != nil {
+			return err
 		}
-		return err
+		bal, id := balOfKey(k), idOfKey(k)
+		c.blobRefs[id]++
+		c.prefixLen[balMessage{bal, id}] = int64(len(r.Sealed) - sealedMore - keyLen)
+		key, _, err := c.s.keys.openPrefix(bal, id, r)
+		if err != nil {
+			return err
+		}
+		if had, ok := c.keys[id]; ok && had != key {
+			c.bad(8, "BAL %d message %s: another key than other BALs have", bal, id)
+		}
+		c.keys[id] = key
+		return nil
 	})
 	c.each(bktBlob, func(k, v []byte) error {
 		if !keyIs(k, 8) {
@@ -337,19 +348,52 @@ func (c *checker) refs() {
 	}
 }
 
-// bodies looks at the files. One that was swept since the transaction began is no problem.
+// bodies looks at the files: table and header of each, not the frames. One that was swept since the transaction
+// began is no problem.
 func (c *checker) bodies() {
 	for id, r := range c.blobs {
 		if c.ctx.Err() != nil {
 			return
 		}
-		f, err := c.s.openBlob(id, r.Size)
-		if err == nil {
-			f.Close()
-		} else if r.Refs > 0 {
+		key, ok := c.keys[id]
+		if r.Refs == 0 || !ok { // no BAL has it, or its record was reported
+			continue
+		}
+		if err := c.s.checkBody(id, r.Size, &key); err != nil {
 			c.bad(8, "%v", err)
 		}
 	}
+}
+
+// checkBody opens a body and verifies its header: each BAL there, as far as its key is known, gets the same key.
+func (s *Store) checkBody(id MessageID, size int64, key *secret) error {
+	b, err := s.openBlob(id, size, key)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	h, err := b.end.header(uint64(id))
+	if err == nil {
+		err = h.verify(key)
+	}
+	for i := range h.to {
+		if err != nil {
+			break
+		}
+		w := &h.to[i]
+		k, kerr := s.keys.bal(w.bal)
+		if kerr != nil {
+			continue // gone
+		}
+		var got secret
+		if got, err = w.unwrap(h.id, k.wrap()); err == nil && got != *key {
+			err = corrupt("wrapped key of a body")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("body %s: %w", id, err)
+	}
+	return nil
 }
 
 func (c *checker) onces() {

@@ -44,6 +44,11 @@ func (l *lazy) empty() bool {
 // Commit carries out a batch, all of it or nothing, and returns when it would survive a power failure. ctx counts
 // only until the committer has taken the batch. ErrFailed says that the state on disk is not known.
 func (s *Store) Commit(ctx context.Context, b *Batch) (*Result, error) {
+	if b.Blob != nil {
+		if err := b.Blob.address(b); err != nil {
+			return nil, err
+		}
+	}
 	r := &request{b, make(chan reply, 1)}
 	select {
 	case s.queue <- r:
@@ -216,8 +221,13 @@ func (s *Store) tryGroup(group []*request, replies []reply, l *lazy) error {
 	return nil
 }
 
-// syncBodies makes the bodies of the group durable, before the index speaks of them.
+// syncBodies makes the bodies of the group and the keys of its new BALs durable, before the index speaks of them.
 func (s *Store) syncBodies(a *apply) error {
+	if !s.opt.NoSync {
+		if err := s.keys.sync(); err != nil {
+			return fmt.Errorf("keys: %w", err)
+		}
+	}
 	if len(a.blobs) == 0 || s.opt.NoSync {
 		return nil
 	}

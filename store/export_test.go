@@ -42,3 +42,16 @@ func (s *Store) SetKeywordRoom(n int) { s.keywordRoom = n }
 
 // SetSyncFew sets how many bodies are synced one by one.
 func (s *Store) SetSyncFew(n int) { s.syncFew = n }
+
+// NamedBox is the record of a mailbox under another name.
+func (s *Store) NamedBox(k, v []byte, name string) []byte {
+	r, err := decodeBox(k, v)
+	if err != nil {
+		panic(err)
+	}
+	r.Name = name
+	if err := s.keys.sealBox(&r); err != nil {
+		panic(err)
+	}
+	return encodeBox(&r)
+}

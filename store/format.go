@@ -9,12 +9,12 @@ import (
 	"mssd/trace"
 )
 
-// The format on disk, version 0, is described in docs/format.md. Keys are fixed-width and big-endian, so that
-// their order is the order of time or of UIDs; all values go through the functions of this file, which is where
-// sealing will sit.
+// The format on disk, version 1, is described in docs/format.md. Keys are fixed-width and big-endian, so that
+// their order is the order of time or of UIDs. What identifies people is sealed around what these functions write
+// (sealed_value.go).
 
 // FormatVersion is the version of the format that this code reads and writes.
-const FormatVersion = 0
+const FormatVersion = 1
 
 // Buckets of index.db.
 const (
@@ -22,10 +22,10 @@ const (
 	bktBAL             // BAL → BAL
 	bktMember          // BAL, member id → member
 	bktMailbox         // BAL, mailbox → mailbox
-	bktSub             // BAL, name → subscription
+	bktSub             // BAL, pseudonym of the name → name
 	bktRow             // BAL, mailbox, UID → row
 	bktGone            // BAL, mailbox, MODSEQ → UIDs expunged
-	bktPrefix          // BAL, message → rows that use it, prefix
+	bktPrefix          // BAL, message → rows that use it, content key and prefix
 	bktBlob            // message → size, BALs that hold it
 	bktDead            // time, message → a body without a BAL
 	bktKeywords        // keyword set → keywords
@@ -50,7 +50,10 @@ func keyMember(id BALID, member string) []byte {
 	return append(be32(make([]byte, 0, 4+len(member)), uint32(id)), member...)
 }
 
-func keySub(id BALID, name string) []byte { return keyMember(id, name) }
+// keySub hides the name under a key of the BAL.
+func keySub(id BALID, names *secret, name string) []byte {
+	return append(be32(make([]byte, 0, 20), uint32(id)), shortMAC(names, "subscription", name)...)
+}
 
 func keyBox(r Ref) []byte { return appendRef(make([]byte, 0, 8), r) }
 
@@ -256,6 +259,7 @@ type boxRec struct {
 	Ref
 	Name          string
 	SpecialUse    string
+	sealed        string // Name and SpecialUse as they stand on disk
 	UIDValidity   UIDValidity
 	UIDNext       UID
 	HighestModSeq ModSeq
@@ -270,8 +274,7 @@ type boxRec struct {
 }
 
 func encodeBox(r *boxRec) []byte {
-	b := appendString(make([]byte, 0, 96), r.Name)
-	b = appendString(b, r.SpecialUse)
+	b := appendString(make([]byte, 0, 160), r.sealed)
 	for _, n := range [...]uint64{uint64(r.UIDValidity), uint64(r.UIDNext), uint64(r.HighestModSeq), uint64(r.Pruned),
 		uint64(r.Tombs), uint64(r.Messages), uint64(r.Unseen), uint64(r.Deleted), uint64(r.Octets),
 		uint64(r.RecentFrom), uint64(r.Keywords)} {
@@ -280,17 +283,35 @@ func encodeBox(r *boxRec) []byte {
 	return b
 }
 
+// decodeBox leaves the names sealed: keyring.openBox opens them.
 func decodeBox(k, v []byte) (boxRec, error) {
 	if !keyIs(k, 8) {
 		return boxRec{}, corrupt("key of a mailbox")
 	}
 	d := dec{b: v}
-	r := boxRec{Ref: refOfKey(k), Name: d.str(MaxName), SpecialUse: d.str(maxText)}
+	r := boxRec{Ref: refOfKey(k), sealed: d.str(MaxName + maxText + 100)}
 	r.UIDValidity, r.UIDNext = UIDValidity(d.u32()), UID(d.u32())
 	r.HighestModSeq, r.Pruned, r.Tombs = ModSeq(d.u()), ModSeq(d.u()), d.u32()
 	r.Messages, r.Unseen, r.Deleted, r.Octets = d.u32(), d.u32(), d.u32(), int64(d.u())
 	r.RecentFrom, r.Keywords = UID(d.u32()), KeywordSet(d.u32())
 	return r, d.done("mailbox")
+}
+
+// sealBox seals the names of a mailbox, when it is created or renamed.
+func (k *keyring) sealBox(r *boxRec) error {
+	v, err := k.seal(r.BAL, bktMailbox, keyBox(r.Ref), appendString(appendString(nil, r.Name), r.SpecialUse))
+	r.sealed = string(v)
+	return err
+}
+
+func (k *keyring) openBox(r *boxRec) error {
+	v, err := k.open(r.BAL, bktMailbox, keyBox(r.Ref), []byte(r.sealed))
+	if err != nil {
+		return err
+	}
+	d := dec{b: v}
+	r.Name, r.SpecialUse = d.str(MaxName), d.str(maxText)
+	return d.done("name of a mailbox")
 }
 
 func (r *boxRec) mailbox() Mailbox {
@@ -344,26 +365,41 @@ func decodeRuns(v []byte) ([]Run, error) {
 	return runs, d.done("UIDs of a tombstone")
 }
 
-// prefixRec is the prefix of a message in a BAL and the number of rows there that use it.
+// prefixRec is what a BAL holds of a message: the number of rows there that use it, and, sealed, the content key of
+// the body and the prefix.
 type prefixRec struct {
 	Refs   uint32
-	Prefix []byte
+	Sealed []byte
 }
 
 func encodePrefix(r prefixRec) []byte {
-	b := binary.AppendUvarint(make([]byte, 0, 5+len(r.Prefix)), uint64(r.Refs))
-	return append(b, r.Prefix...)
+	b := binary.AppendUvarint(make([]byte, 0, 5+len(r.Sealed)), uint64(r.Refs))
+	return append(b, r.Sealed...)
 }
 
-// decodePrefix yields a Prefix that lies in v.
+// decodePrefix yields a record that lies in v.
 func decodePrefix(v []byte) (prefixRec, error) {
 	d := dec{b: v}
 	r := prefixRec{Refs: d.u32()}
-	if d.bad || len(d.b) > MaxPrefix {
+	if d.bad || len(d.b) < sealedMore+keyLen || len(d.b) > sealedMore+keyLen+MaxPrefix {
 		return r, corrupt("prefix")
 	}
-	r.Prefix = d.b
+	r.Sealed = d.b
 	return r, nil
+}
+
+// sealPrefix makes the record of the first row of a BAL that uses a message.
+func (k *keyring) sealPrefix(bal BALID, id MessageID, key *secret, prefix []byte) (prefixRec, error) {
+	v, err := k.seal(bal, bktPrefix, keyPrefix(bal, id), append(key[:len(key):len(key)], prefix...))
+	return prefixRec{1, v}, err
+}
+
+func (k *keyring) openPrefix(bal BALID, id MessageID, r prefixRec) (key secret, prefix []byte, err error) {
+	v, err := k.open(bal, bktPrefix, keyPrefix(bal, id), r.Sealed)
+	if err != nil {
+		return key, nil, err
+	}
+	return secret(v[:keyLen]), v[keyLen:], nil
 }
 
 // blobRec is what the index knows of a body.

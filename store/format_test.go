@@ -74,7 +74,7 @@ func TestRecords(t *testing.T) {
 	if got, err := decodeRow(keyRow(Ref{1, 2}, 7), v); got != row || err != nil || len(v) > 64 {
 		t.Errorf("%+v %v", got, err)
 	}
-	box := boxRec{Ref: Ref{1, 2}, Name: "Été", SpecialUse: `\Sent`, UIDValidity: 3, UIDNext: 4, HighestModSeq: 5, Pruned: 6, Tombs: 7,
+	box := boxRec{Ref: Ref{1, 2}, sealed: "xyz", UIDValidity: 3, UIDNext: 4, HighestModSeq: 5, Pruned: 6, Tombs: 7,
 		Messages: 8, Unseen: 9, Deleted: 10, Octets: 11, RecentFrom: 12, Keywords: 13}
 	if got, err := decodeBox(keyBox(box.Ref), encodeBox(&box)); got != box || err != nil {
 		t.Errorf("%+v %v", got, err)
@@ -87,11 +87,11 @@ func TestRecords(t *testing.T) {
 	if id, got, err := decodeMember(keyMember(4, m.ID), encodeMember(m)); id != 4 || got != m || err != nil {
 		t.Errorf("%+v %v", got, err)
 	}
-	sys := sysRec{LastBAL: 1, LastMailbox: 2, LastKeywords: 3, LastValidity: 4, LastSeq: 5, LastID: 6, Commits: 7}
+	sys := sysRec{Version: FormatVersion, LastBAL: 1, LastMailbox: 2, LastKeywords: 3, LastValidity: 4, LastSeq: 5, LastID: 6, Commits: 7}
 	if got, err := decodeSys(encodeSys(sys)); got != sys || err != nil {
 		t.Errorf("%+v %v", got, err)
 	}
-	sys.Version = 1
+	sys.Version = 0
 	if _, err := decodeSys(encodeSys(sys)); err == nil {
 		t.Error("another version was read")
 	}
@@ -125,7 +125,7 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		if r, err := decodePrefix(v); err == nil {
-			if r2, err := decodePrefix(encodePrefix(r)); err != nil || r2.Refs != r.Refs || !bytes.Equal(r2.Prefix, r.Prefix) {
+			if r2, err := decodePrefix(encodePrefix(r)); err != nil || r2.Refs != r.Refs || !bytes.Equal(r2.Sealed, r.Sealed) {
 				t.Errorf("prefix %v, %v", r2, err)
 			}
 		}

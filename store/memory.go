@@ -13,6 +13,7 @@ import (
 // memory is what is answered without a look at the disk. Store.mu guards it; only the committer writes it, after
 // its commit, so the committer may read it without the lock.
 type memory struct {
+	keys    *keyring
 	sys     sysRec
 	bals    map[BALID]*balState
 	byAddr  map[Address]BALID
@@ -43,15 +44,15 @@ type boxState struct {
 	watchers map[*Watcher]struct{}
 }
 
-func newMemory() *memory {
-	return &memory{bals: map[BALID]*balState{}, byAddr: map[Address]BALID{}, domains: map[string]int{},
+func newMemory(keys *keyring) *memory {
+	return &memory{keys: keys, bals: map[BALID]*balState{}, byAddr: map[Address]BALID{}, domains: map[string]int{},
 		boxes: map[MailboxID]*boxState{}, words: map[KeywordSet][]string{}, sets: map[string]KeywordSet{},
 		rights: map[BALID]map[*Watcher]struct{}{}}
 }
 
 // loadMemory reads everything but rows from the index.
-func loadMemory(tx *bolt.Tx) (*memory, error) {
-	m := newMemory()
+func loadMemory(tx *bolt.Tx, keys *keyring) (*memory, error) {
+	m := newMemory(keys)
 	var err error
 	if m.sys, err = decodeSys(tx.Bucket(bucketNames[bktSys]).Get(sysKey)); err != nil {
 		return nil, err
@@ -93,6 +94,13 @@ func (m *memory) balOf(id BALID) (*balState, error) {
 }
 
 func (m *memory) loadMember(k, v []byte) error {
+	if len(k) < 5 {
+		return corrupt("key of a member")
+	}
+	v, err := m.keys.open(balOfKey(k), bktMember, k, v)
+	if err != nil {
+		return err
+	}
 	id, mem, err := decodeMember(k, v)
 	if err != nil {
 		return err
@@ -106,6 +114,9 @@ func (m *memory) loadMember(k, v []byte) error {
 
 func (m *memory) loadBox(k, v []byte) error {
 	r, err := decodeBox(k, v)
+	if err == nil {
+		err = m.keys.openBox(&r)
+	}
 	if err != nil {
 		return err
 	}
@@ -117,13 +128,17 @@ func (m *memory) loadBox(k, v []byte) error {
 	return err
 }
 
-func (m *memory) loadSub(k, _ []byte) error {
-	if len(k) < 5 {
+func (m *memory) loadSub(k, v []byte) error {
+	if !keyIs(k, 20) {
 		return corrupt("key of a subscription")
+	}
+	name, err := m.keys.open(balOfKey(k), bktSub, k, v)
+	if err != nil {
+		return err
 	}
 	b, err := m.balOf(balOfKey(k))
 	if err == nil {
-		b.subs[string(k[4:])] = struct{}{}
+		b.subs[string(name)] = struct{}{}
 	}
 	return err
 }
@@ -131,6 +146,10 @@ func (m *memory) loadSub(k, _ []byte) error {
 func (m *memory) loadKeywords(k, v []byte) error {
 	if !keyIs(k, 4) {
 		return corrupt("key of keywords")
+	}
+	v, err := openValue(m.keys.values, string(bucketNames[bktKeywords]), k, v)
+	if err != nil {
+		return err
 	}
 	words, err := decodeKeywords(v)
 	if err == nil {

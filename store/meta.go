@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	metaVersion  = 0
+	metaVersion  = 1
 	metaDelay    = 700 * time.Millisecond // what is derived waits this long for company
 	maxPending   = 64 << 20               // octets waiting; more are left out and derived again when asked for
 	pendingEntry = 128                    // octets of an entry beside its values
@@ -41,6 +41,7 @@ var (
 // derived is what meta.db keeps of a message, encoded. meta nil: it is to be forgotten.
 type derived struct {
 	id    trace.ID
+	bal   BALID // under whose key it is sealed in the file
 	meta  []byte
 	text  []byte
 	msgID []byte // 16 octets; nil none
@@ -241,7 +242,11 @@ func (m *metaDB) put(tx *bolt.Tx) error {
 			}
 			continue
 		}
-		err := errors.Join(meta.Put(k, d.meta), text.Put(k, d.text))
+		key, err := m.s.keys.bal(d.bal)
+		if err != nil {
+			continue // its BAL is gone: derived again for another one when it is asked for
+		}
+		err = errors.Join(meta.Put(k, sealDerived(key, "meta", &d, d.meta)), text.Put(k, sealDerived(key, "text", &d, d.text)))
 		if d.msgID != nil {
 			err = errors.Join(err, msgID.Put(append(slices.Clone(d.msgID), k...), []byte{1}))
 		}
@@ -275,6 +280,9 @@ func (m *metaDB) get(id trace.ID, bucket []byte) (v []byte, ok bool, err error) 
 		v = bytes.Clone(tx.Bucket(bucket).Get(keyID(id)))
 		return nil
 	})
+	if err == nil && v != nil {
+		v, err = m.s.keys.openDerived(id, string(bucket), v)
+	}
 	if errors.Is(err, ErrCorrupt) {
 		return nil, false, nil // as if it were not there
 	}
@@ -296,7 +304,11 @@ func (m *metaDB) derive(ctx context.Context, id trace.ID) (*message.Meta, messag
 	if err != nil {
 		return nil, message.Text{}, err
 	}
-	f, err := m.s.openBlob(id, rec.Size)
+	key, bal, err := m.s.keyOfBody(id)
+	if err != nil {
+		return nil, message.Text{}, err
+	}
+	f, err := m.s.openBlob(id, rec.Size, &key)
 	if err != nil {
 		return nil, message.Text{}, err
 	}
@@ -309,6 +321,7 @@ func (m *metaDB) derive(ctx context.Context, id trace.ID) (*message.Meta, messag
 	if err != nil {
 		return nil, text, err
 	}
+	d.bal = bal
 	m.add(d)
 	return meta, text, nil
 }

@@ -8,7 +8,8 @@
 // the data directory.
 //
 // On disk (docs/format.md): index.db is the authority; meta.db is derived from the bodies and may be deleted; blobs/
-// holds a file per message; spool/ holds what is on its way; keys holds secrets.
+// holds a file per message; spool/ holds what is on its way; keys holds the keys, wrapped by the master key. Bodies are
+// sealed from their first octet on (seal.go), and so are the values that identify people (sealed_value.go).
 //
 // Invariants, checked by Check (the numbers are those of Problem.Invariant):
 //  1. Every value in index.db can be decoded and every key has its length; the pages of the file are sound.
@@ -19,7 +20,8 @@
 //  5. The totals of a BAL are the sums of its mailboxes.
 //  6. The prefix record of (BAL, message) exists exactly while rows use it, and counts them.
 //  7. The record of a body counts the BALs that have it; one without is in the list of the dead, no other is.
-//  8. The body of each record is a file of the right size; a row's size is that of prefix and body.
+//  8. The body of each record is a file of the right size under the key that its BALs hold, with a header that gives
+//     its receivers this key; a row's size is that of prefix and body.
 //  9. The keyword sets of rows exist and are part of those of their mailbox.
 //  10. Names of a BAL's mailboxes are unique, INBOX is among them; mailboxes, members and subscriptions have a BAL.
 //  11. A delivery that is not confirmed stands once in the list of these.
@@ -31,8 +33,9 @@
 //
 // Security: it talks to nobody. Callers may pass on names, keywords and octets from outside: names and keywords are
 // checked and bounded here, bodies and prefixes are never interpreted. Files are readable by their owner only.
-// Version 0 keeps bodies in clear: it is for the first landing, not for production. A pseudonym is an HMAC under a key of this
-// store; no patient address, subject or file name is ever written to a name, log or error.
+// Who takes the disk without the master key learns addresses of BALs, sizes, dates, flags and counts; who changes what
+// is sealed, or puts it elsewhere, is found out (ErrCorrupt). Who holds the master key is trusted. A pseudonym is an
+// HMAC under a key of this store; no patient address, subject or file name is ever written to a name, log or error.
 //
 // Standards: RFC 9051 (mailboxes, UIDs, flags), RFC 7162 (MODSEQ, VANISHED), RFC 6851 (MOVE), RFC 6154 (special use).
 package store
@@ -62,12 +65,13 @@ const (
 	defaultRetain = 7 * 24 * time.Hour
 	mmapSize      = 64 << 30 // of address space, not of memory
 	smallMmap     = 1 << 30
-	versionLine   = "mssd store 0\n"
+	versionLine   = "mssd store 1\n"
 )
 
 // Options of Open. The zero value of each field is usable, but for Dir.
 type Options struct {
 	Dir            string
+	MasterKey      string           // file of the key that opens all others; "": master.key in Dir. Create makes it where it is missing
 	Create         bool             // make a store where the directory is empty or missing
 	Log            *slog.Logger     // nil: none
 	Now            func() time.Time // nil: time.Now
@@ -90,7 +94,8 @@ type Store struct {
 	root    *os.File
 	index   *bolt.DB
 	meta    *metaDB
-	keys    *keys
+	keys    *keyring
+	codec   *codec
 	ids     *trace.Source
 	syncFew int // up to so many bodies are synced one by one, more by syncing the file system
 
@@ -154,8 +159,7 @@ func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 	if err := s.openIndex(); err != nil {
 		return nil, err
 	}
-	// A store that holds something never gets new keys.
-	if s.keys, err = loadKeys(filepath.Join(s.dir, "keys"), s.opt.Create && s.mem.sys.Commits == 0); err != nil {
+	if s.codec, err = newCodec(); err != nil {
 		return nil, err
 	}
 	if s.meta, err = openMeta(s); err != nil {
@@ -190,6 +194,8 @@ func (s *Store) layout() error {
 	switch {
 	case err == nil && string(v) == versionLine:
 		s.opt.Create = false
+	case err == nil && string(v) == "mssd store 0\n":
+		return fmt.Errorf("%w: %s holds a store of version 0, which keeps mail in clear and is never converted: move the folder away and begin a new store", ErrVersion, s.dir)
 	case err == nil:
 		return fmt.Errorf("%w: %s says %q, this program reads version %d", ErrVersion, filepath.Join(s.dir, "VERSION"), clip(v), FormatVersion)
 	case !errors.Is(err, fs.ErrNotExist):
@@ -221,7 +227,7 @@ func (s *Store) layout() error {
 }
 
 // ours are the names that an interrupted creation leaves.
-var ours = map[string]bool{"blobs": true, "spool": true, "trace": true, "state": true, "keys": true, "keys.new": true,
+var ours = map[string]bool{"blobs": true, "spool": true, "trace": true, "state": true, "keys": true, "keys.new": true, "master.key": true, "master.key.new": true,
 	"index.db": true, "meta.db": true, "VERSION.new": true, "lost+found": true}
 
 func clip(b []byte) string { return strings.TrimSpace(string(b[:min(len(b), 40)])) }
@@ -259,8 +265,15 @@ func (s *Store) openIndex() error {
 				return fmt.Errorf("%w: %s has no bucket %s", ErrCorrupt, path, n)
 			}
 		}
-		var err error
-		if s.mem, err = loadMemory(tx); err != nil {
+		// A store that holds something never gets new keys.
+		sys, err := decodeSys(tx.Bucket(bucketNames[bktSys]).Get(sysKey))
+		if err != nil {
+			return err
+		}
+		if s.keys, err = openKeys(filepath.Join(s.dir, "keys"), MasterKeyFile(s.dir, s.opt.MasterKey), s.opt.Create && sys.Commits == 0); err != nil {
+			return err
+		}
+		if s.mem, err = loadMemory(tx, s.keys); err != nil {
 			return err
 		}
 		s.once, err = loadOnce(tx)
@@ -378,6 +391,9 @@ func (s *Store) closeFiles() error {
 	}
 	if s.meta != nil {
 		errs = append(errs, s.meta.db.Close())
+	}
+	if s.keys != nil {
+		errs = append(errs, s.keys.close())
 	}
 	if s.root != nil {
 		errs = append(errs, s.root.Close())

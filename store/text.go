@@ -120,19 +120,27 @@ func (m *metaDB) page(ctx context.Context, ids []trace.ID, out []message.Text) e
 	return gone
 }
 
-// packed reads the texts of ids at the places of missing, nil where there is none.
-func (m *metaDB) packed(ids []trace.ID, missing []int) ([][]byte, error) {
-	packed := make([][]byte, len(missing))
+// packedText is a text as it is stored, v nil where there is none.
+type packedText struct {
+	id     trace.ID
+	v      []byte
+	sealed bool // read from the file
+}
+
+// packed reads the texts of ids at the places of missing.
+func (m *metaDB) packed(ids []trace.ID, missing []int) ([]packedText, error) {
+	packed := make([]packedText, len(missing))
 	for j, i := range missing {
+		packed[j].id = ids[i]
 		if d, ok := m.waiting(ids[i]); ok {
-			packed[j] = d.text
+			packed[j].v = d.text
 		}
 	}
 	err := m.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bktText)
-		for j, i := range missing {
-			if packed[j] == nil {
-				packed[j] = bytes.Clone(b.Get(keyID(ids[i])))
+		for j := range packed {
+			if p := &packed[j]; p.v == nil {
+				p.v, p.sealed = bytes.Clone(b.Get(keyID(p.id))), true
 			}
 		}
 		return nil
@@ -143,15 +151,23 @@ func (m *metaDB) packed(ids []trace.ID, missing []int) ([][]byte, error) {
 	return packed, err
 }
 
-// unpackAll unpacks on all processors what is worth it; those that cannot be unpacked are left out.
-func (m *metaDB) unpackAll(packed [][]byte, put func(j int, t message.Text)) {
+// unpackAll opens and unpacks on all processors what is worth it; those that cannot be unpacked are left out.
+func (m *metaDB) unpackAll(packed []packedText, put func(j int, t message.Text)) {
 	workers := min(runtime.GOMAXPROCS(0), (len(packed)+textShare-1)/textShare)
 	part := func(w int) {
 		for j := w; j < len(packed); j += workers {
-			if packed[j] == nil {
+			p := packed[j]
+			if p.v == nil {
 				continue
 			}
-			if t, err := m.unpack(packed[j]); err == nil {
+			var err error
+			if p.sealed {
+				p.v, err = m.s.keys.openDerived(p.id, string(bktText), p.v)
+			}
+			if err != nil {
+				continue
+			}
+			if t, err := m.unpack(p.v); err == nil {
 				put(j, t)
 			}
 		}

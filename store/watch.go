@@ -181,6 +181,9 @@ func (s *Store) scanSnapshot(r Ref) (snap Snapshot, unseen UID, err error) {
 			return ErrNoMailbox
 		}
 		rec, err := decodeBox(keyBox(r), v)
+		if err == nil {
+			err = s.keys.openBox(&rec)
+		}
 		if err != nil {
 			return err
 		}
@@ -384,6 +387,9 @@ func (s *Store) scanChanges(r Ref, since ModSeq) (ch Changes, err error) {
 			return nil
 		}
 		rec, err := decodeBox(keyBox(r), v)
+		if err == nil {
+			err = s.keys.openBox(&rec)
+		}
 		if err != nil {
 			return err
 		}
