@@ -117,6 +117,7 @@ type TraceMessage struct {
 type Health struct {
 	Status     string            `json:"status"` // "ok" or "degraded"
 	Reasons    []string          `json:"reasons,omitempty"`
+	Warnings   []string          `json:"warnings,omitempty"` // it works, but someone should look
 	Version    string            `json:"version"`
 	PID        int               `json:"pid"`
 	Since      time.Time         `json:"since"`

@@ -55,6 +55,7 @@ type Server struct {
 	Argon     auth.Params // for new passwords
 	AllowUIDs []uint32    // users besides root and our own
 	Version   string
+	Warnings  func() []string // what works but someone should look at; nil: nothing
 	Log       *slog.Logger
 	Now       func() time.Time // nil: time.Now
 

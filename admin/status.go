@@ -70,6 +70,9 @@ func (s *Server) Health() Health {
 	s.setup()
 	h := Health{Status: "ok", Reasons: s.Fronts.Degraded(), Version: s.Version, PID: os.Getpid(), Since: s.since.UTC(),
 		Fronts: s.Fronts.Addresses(), BALs: len(s.Store.BALs())}
+	if s.Warnings != nil {
+		h.Warnings = s.Warnings()
+	}
 	if len(h.Reasons) > 0 {
 		h.Status = "degraded"
 	}

@@ -134,7 +134,7 @@ func writeExtraction(file string) error {
 
 // fillStore makes the store with its BALs.
 func fillStore(ctx context.Context, c *Config) (err error) {
-	st, err := store.Open(store.Options{Dir: c.DataDir, Create: true, Log: slog.New(slog.DiscardHandler)})
+	st, err := store.Open(store.Options{Dir: c.DataDir, MasterKey: c.Store.MasterKey, Create: true, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mssd/directory/whitelist"
+	"mssd/store"
 	"mssd/tlsconf"
 )
 
@@ -38,6 +39,9 @@ func newCheck() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%s: accepted\n", file)
+			if w := keyWarning(cfg); w != "" {
+				fmt.Fprintln(out, "warning: "+w)
+			}
 			if len(absent) > 0 {
 				fmt.Fprintf(out, "%d files that it names are not there yet (check --files makes each a fault):\n", len(absent))
 				for _, f := range absent {
@@ -103,6 +107,12 @@ func checkFiles(c *Config) (faults, absent []fault) {
 	}
 	if x := c.Directory.Extraction; x != nil {
 		look("directory.extraction.file", []string{x.File}, "this feed says nothing until it is", func() error { return readable(x.File) })
+	}
+	if c.Store.MasterKey != "" {
+		look("store.master_key", []string{c.Store.MasterKey}, "serve --create makes it, or mssd keys make", func() error {
+			_, err := store.CheckMasterKey(c.Store.MasterKey)
+			return err
+		})
 	}
 	look("data_dir", []string{c.DataDir}, "serve --create makes it", func() error { return isFolder(c.DataDir) })
 	run := filepath.Dir(c.Admin.Socket)

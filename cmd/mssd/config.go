@@ -17,6 +17,7 @@ type Config struct {
 	// daemon touches it, only one daemon may. Required.
 	DataDir string `toml:"data_dir"`
 
+	Store     StoreConfig     `toml:"store"`
 	Log       LogConfig       `toml:"log"`
 	SMTP      SMTPConfig      `toml:"smtp"`
 	IMAP      IMAPConfig      `toml:"imap"`
@@ -29,6 +30,14 @@ type Config struct {
 	Shutdown  ShutdownConfig  `toml:"shutdown"`
 
 	file string // where it was read, "" when built in memory
+}
+
+// StoreConfig says how the store is opened.
+type StoreConfig struct {
+	// MasterKey is the file of the key that opens all others: whoever has it and the data reads the mail, and without
+	// it nobody ever does. It should lie on another medium than data_dir, and a copy elsewhere. Optional: master.key
+	// in data_dir, which protects nothing when the disk is taken.
+	MasterKey string `toml:"master_key"`
 }
 
 // LogConfig says how the daemon speaks on standard error.

@@ -52,7 +52,7 @@ func TestUnitAgreesWithTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"Type=notify-reload\n", "WatchdogSec=", "LimitCORE=0\n", "RestartPreventExitStatus=78\n", "ProtectSystem=strict\n",
-		"LoadCredential=smtp.key:", "LoadCredential=imap.key:", "StateDirectory=mssd\n", "User=mssd\n"} {
+		"LoadCredential=smtp.key:", "LoadCredential=imap.key:", "LoadCredential=master.key:", "StateDirectory=mssd\n", "User=mssd\n"} {
 		if !bytes.Contains(b, []byte("\n"+want)) {
 			t.Errorf("the unit lacks %q", want)
 		}
@@ -62,7 +62,7 @@ func TestUnitAgreesWithTheDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, got := range map[string]string{"/run/credentials/mssd.service/smtp.key": c.SMTP.Key,
-		"/run/credentials/mssd.service/imap.key": c.IMAP.Key, "/var/lib/mssd/data": c.DataDir, "/run/mssd/admin.sock": c.Admin.Socket} {
+		"/run/credentials/mssd.service/imap.key": c.IMAP.Key, "/run/credentials/mssd.service/master.key": c.Store.MasterKey, "/var/lib/mssd/data": c.DataDir, "/run/mssd/admin.sock": c.Admin.Socket} {
 		if got != name {
 			t.Errorf("the example names %q, the unit provides %q", got, name)
 		}

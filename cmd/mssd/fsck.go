@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 
 func newFsck() *cobra.Command {
 	var ask asking
-	var file, dir string
+	var file, dir, key string
 	c := &cobra.Command{
 		Use:   "fsck [--config FILE | --dir DIR]",
 		Short: "Check every invariant of the store",
@@ -29,12 +30,12 @@ func newFsck() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				dir = cfg.DataDir
+				dir, key = cfg.DataDir, cmp.Or(key, cfg.Store.MasterKey)
 				if !socketGiven {
 					ask.socket = cfg.Admin.Socket
 				}
 			}
-			doc, how, err := fsck(cmd.Context(), ask.client(), dir)
+			doc, how, err := fsck(cmd.Context(), ask.client(), dir, key)
 			if err != nil {
 				return err
 			}
@@ -49,6 +50,7 @@ func newFsck() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file, for the folder and the socket")
 	c.Flags().StringVar(&dir, "dir", "", "folder of a stopped store")
+	c.Flags().StringVar(&key, "master-key", "", "file of its master key (default: that of the configuration, else master.key in the folder)")
 	return ask.flags(c)
 }
 
@@ -65,7 +67,7 @@ func showCheck(w io.Writer, doc admin.Check, how string) {
 }
 
 // fsck asks the daemon where one answers, else looks itself; how says which.
-func fsck(ctx context.Context, c *admin.Client, dir string) (doc admin.Check, how string, err error) {
+func fsck(ctx context.Context, c *admin.Client, dir, key string) (doc admin.Check, how string, err error) {
 	doc, err = c.Fsck(ctx)
 	if err == nil {
 		return doc, "checked by the running daemon on " + c.Socket, nil
@@ -73,7 +75,7 @@ func fsck(ctx context.Context, c *admin.Client, dir string) (doc admin.Check, ho
 	if !errors.Is(err, admin.ErrNoDaemon) || dir == "" {
 		return doc, "", err
 	}
-	st, err := store.Open(store.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	st, err := store.Open(store.Options{Dir: dir, MasterKey: key, Log: slog.New(slog.DiscardHandler)})
 	if errors.Is(err, store.ErrLocked) {
 		return doc, "", fmt.Errorf("%s: a process has this store open but does not answer on %s; give its socket with --socket", dir, c.Socket)
 	}

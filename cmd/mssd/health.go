@@ -61,6 +61,9 @@ func showHealth(w io.Writer, h admin.Health) {
 	for _, r := range h.Reasons {
 		row(w, "because", r)
 	}
+	for _, r := range h.Warnings {
+		row(w, "warning", r)
+	}
 	row(w, "version", h.Version)
 	row(w, "process", fmt.Sprintf("%d, since %s", h.PID, h.Since.Format(time.RFC3339)))
 	for _, name := range slices.Sorted(maps.Keys(h.Fronts)) {

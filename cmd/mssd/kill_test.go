@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -51,6 +56,7 @@ func TestKill(t *testing.T) {
 	var next atomic.Int64
 	for round := range rounds {
 		deliverUntilKilled(t, h, book, &next, addrs, senders)
+		nothingInClear(t, h.path("data"))
 		h.start()
 		t.Logf("round %d: %d letters sent, restarted", round, next.Load())
 	}
@@ -86,7 +92,33 @@ func TestKill(t *testing.T) {
 		t.Errorf("fsck: %v\n%s", err, out)
 	}
 	must(t, h.stop())
+	nothingInClear(t, h.path("data"))
 	t.Logf("%d letters in %d rounds, %d of them sent again", next.Load(), rounds, resent)
+}
+
+// nothingInClear looks for what the letters say and who sent them in every file of the data, the spool of a killed daemon
+// included.
+func nothingInClear(t *testing.T, dir string) {
+	t.Helper()
+	files := 0
+	must(t, filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		files++
+		for _, s := range []string{"274990000000145", "Camille", "Ordonnance", "@patients.test", "voici la ligne", "qui commence par un point"} {
+			for _, form := range []string{s, strings.ToLower(s), base64.StdEncoding.EncodeToString([]byte(s))[:len(s)/3*4]} {
+				if bytes.Contains(b, []byte(form)) {
+					t.Errorf("%s holds %q", p, form)
+				}
+			}
+		}
+		return err
+	}))
+	if files < 10 {
+		t.Errorf("only %d files below %s", files, dir)
+	}
 }
 
 // letterSize varies from small to large enough that a kill falls into the body.

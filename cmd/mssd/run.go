@@ -104,16 +104,21 @@ func run(ctx context.Context, cfg *Config, opt runOptions) (err error) {
 }
 
 func (d *daemon) openStore() error {
-	st, err := store.Open(store.Options{Dir: d.cfg.DataDir, Create: d.opt.Create, Log: d.log, Observe: d.metrics.observe})
+	st, err := store.Open(store.Options{Dir: d.cfg.DataDir, MasterKey: d.cfg.Store.MasterKey, Create: d.opt.Create, Log: d.log, Observe: d.metrics.observe})
 	switch {
 	case errors.Is(err, store.ErrNoStore):
 		return fmt.Errorf("%s: no store here; if this is the first start, say --create; if not, data_dir names the wrong folder or a disk is not mounted", d.cfg.DataDir)
 	case errors.Is(err, store.ErrLocked):
 		return fmt.Errorf("%s: another mssd has this store open; stop it first", d.cfg.DataDir)
+	case errors.Is(err, store.ErrMasterKey):
+		return fmt.Errorf("%s: the store cannot be opened without its key: %w; store.master_key names the file, mssd keys list says which key is wanted", d.cfg.DataDir, err)
 	case err != nil:
 		return fmt.Errorf("%s: cannot open the store: %w", d.cfg.DataDir, err)
 	}
 	d.store = st
+	if d.opt.Create {
+		d.log.Warn("keep a copy of the master key elsewhere: without it the mail of this store can never be read", "file", masterKeyFile(d.cfg))
+	}
 	return nil
 }
 
@@ -197,6 +202,7 @@ func (d *daemon) makeFronts() {
 	d.admin = &admin.Server{
 		Store: d.store, Directory: d.dir, List: d.list, Judge: d.judge, Fronts: d, Argon: argon,
 		AllowUIDs: c.Admin.AllowUIDs, Version: versionText(), Log: d.log.With("front", "admin"),
+		Warnings: func() []string { return nonEmpty(keyWarning(c)) },
 	}
 	d.fronts = append(d.fronts, &front{name: "admin", server: d.admin})
 	if c.Metrics.Listen != "" {
@@ -297,6 +303,9 @@ func (d *daemon) announce() {
 	d.record("start")
 	for _, reason := range d.Degraded() {
 		d.log.Warn("degraded", "err", reason)
+	}
+	if w := keyWarning(d.cfg); w != "" {
+		d.log.Warn(w)
 	}
 	if len(d.cfg.Trust.CRLs) == 0 {
 		d.log.Warn("no revocation list is configured (trust.crls): revoked certificates are not noticed")
