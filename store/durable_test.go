@@ -293,7 +293,8 @@ func TestDamagedIndex(t *testing.T) {
 			}
 			return b
 		},
-		"cut short": func(b []byte) []byte { return b[:3*4096] },
+		// Pages 0 and 1 are bbolt's own; the root of so small an index is one of the next.
+		"cut short": func(b []byte) []byte { return b[:2*4096] },
 		"empty":     func([]byte) []byte { return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
