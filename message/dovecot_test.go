@@ -2,8 +2,10 @@ package message
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -343,7 +345,9 @@ func putMaildir(t *testing.T, dir string, n int, b []byte) {
 func runDovecot(t *testing.T, dir, commands string) []byte {
 	t.Helper()
 	uid, gid := os.Getuid(), os.Getgid()
-	cmd := exec.CommandContext(t.Context(), dovecotIMAP, "-c", filepath.Join(dir, "conf"))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, dovecotIMAP, "-c", filepath.Join(dir, "conf"))
 	if uid == 0 {
 		uid, gid = 65534, 65534
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
@@ -359,7 +363,12 @@ func runDovecot(t *testing.T, dir, commands string) []byte {
 		t.Fatal(err)
 	}
 	cmd.Env = []string{"HOME=" + dir, "USER=test"}
-	cmd.Stdin = strings.NewReader(commands)
+	// Dovecot drops the commands that it has not begun when its input ends: it stays open until LOGOUT is done.
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = io.WriteString(stdin, commands) }()
 	cmd.WaitDelay = 10 * time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
