@@ -100,7 +100,7 @@ func (a *apply) insertRow(b *boxWork, w *balWork, row *Row) error {
 	if b.UIDNext == math.MaxUint32 {
 		return fmt.Errorf("%w: UIDs of the mailbox", ErrLimit)
 	}
-	row.UID, row.ModSeq = b.UIDNext, b.HighestModSeq
+	row.UID, row.ModSeq, row.SaveDate = b.UIDNext, b.HighestModSeq, seconds(a.now)
 	b.UIDNext++
 	b.tally(row, 1)
 	w.Messages++

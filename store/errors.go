@@ -25,5 +25,6 @@ var (
 	ErrUIDValidity   = errors.New("store: UIDVALIDITY is another one")
 	ErrMissing       = errors.New("store: body is missing")
 	ErrCorrupt       = errors.New("store: damaged data")
+	ErrHeld          = errors.New("store: BAL is under legal hold")
 	ErrInvalid       = errors.New("store: invalid operation")
 )

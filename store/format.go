@@ -31,12 +31,14 @@ const (
 	bktKeywords        // keyword set → keywords
 	bktOnce            // time, key → message
 	bktTrace           // number → event
+	bktExpunged        // BAL, time, mailbox, UID → a row that was expunged
 	numBuckets
 )
 
 var bucketNames = [numBuckets][]byte{
 	[]byte("sys"), []byte("bal"), []byte("member"), []byte("mailbox"), []byte("sub"), []byte("row"), []byte("gone"),
 	[]byte("prefix"), []byte("blob"), []byte("dead"), []byte("keywords"), []byte("once"), []byte("trace"),
+	[]byte("expunged"),
 }
 
 var sysKey = []byte("sys")
@@ -166,6 +168,10 @@ func (d *dec) str(limit int) string {
 	return s
 }
 
+// more reports whether anything is left: a record that was written before a field was added at its end lacks it, and
+// the field is then zero.
+func (d *dec) more() bool { return !d.bad && len(d.b) > 0 }
+
 func (d *dec) done(what string) error {
 	if d.bad || len(d.b) != 0 {
 		return corrupt(what)
@@ -215,7 +221,7 @@ func encodeBAL(r BAL) []byte {
 	for _, n := range [...]int64{r.QuotaOctets, r.QuotaMessages, r.Octets, r.Messages} {
 		b = binary.AppendVarint(b, n)
 	}
-	return b
+	return appendTime(b, r.HeldSince)
 }
 
 func decodeBAL(k, v []byte) (BAL, error) {
@@ -227,6 +233,9 @@ func decodeBAL(k, v []byte) (BAL, error) {
 	r.Kind, r.State, r.Listing = Kind(d.u8()), State(d.u8()), Listing(d.u8())
 	r.Structure, r.Created = d.str(maxText), d.time()
 	r.QuotaOctets, r.QuotaMessages, r.Octets, r.Messages = d.i(), d.i(), d.i(), d.i()
+	if d.more() {
+		r.HeldSince = d.time()
+	}
 	return r, d.done("BAL")
 }
 
@@ -271,13 +280,14 @@ type boxRec struct {
 	Octets        int64
 	RecentFrom    UID        // messages from here on were announced to no session
 	Keywords      KeywordSet // each keyword ever used in it
+	RetentionDays uint32     // a message older than this in the mailbox is expunged; 0 none
 }
 
 func encodeBox(r *boxRec) []byte {
 	b := appendString(make([]byte, 0, 160), r.sealed)
 	for _, n := range [...]uint64{uint64(r.UIDValidity), uint64(r.UIDNext), uint64(r.HighestModSeq), uint64(r.Pruned),
 		uint64(r.Tombs), uint64(r.Messages), uint64(r.Unseen), uint64(r.Deleted), uint64(r.Octets),
-		uint64(r.RecentFrom), uint64(r.Keywords)} {
+		uint64(r.RecentFrom), uint64(r.Keywords), uint64(r.RetentionDays)} {
 		b = binary.AppendUvarint(b, n)
 	}
 	return b
@@ -294,6 +304,9 @@ func decodeBox(k, v []byte) (boxRec, error) {
 	r.HighestModSeq, r.Pruned, r.Tombs = ModSeq(d.u()), ModSeq(d.u()), d.u32()
 	r.Messages, r.Unseen, r.Deleted, r.Octets = d.u32(), d.u32(), d.u32(), int64(d.u())
 	r.RecentFrom, r.Keywords = UID(d.u32()), KeywordSet(d.u32())
+	if d.more() {
+		r.RetentionDays = d.u32()
+	}
 	return r, d.done("mailbox")
 }
 
@@ -317,28 +330,41 @@ func (k *keyring) openBox(r *boxRec) error {
 func (r *boxRec) mailbox() Mailbox {
 	return Mailbox{Ref: r.Ref, Name: r.Name, SpecialUse: r.SpecialUse, UIDValidity: r.UIDValidity, UIDNext: r.UIDNext,
 		HighestModSeq: r.HighestModSeq, Messages: r.Messages, Unseen: r.Unseen, Deleted: r.Deleted, Octets: r.Octets,
-		Created: true}
+		RetentionDays: r.RetentionDays, Created: true}
 }
 
-// rowLen is the length of a row: message, MODSEQ, flags, keyword set, date, size.
-const rowLen = 8 + 8 + 2 + 4 + 8 + 8
+// rowLen is the length of a row: message, MODSEQ, flags, keyword set, date, size, save date. A row of rowLenOld octets
+// has no save date of its own: its date stands for it.
+const (
+	rowLenOld = 8 + 8 + 2 + 4 + 8 + 8
+	rowLen    = rowLenOld + 8
+)
+
+// rowIs reports whether k and v have the lengths of a row.
+func rowIs(k, v []byte) bool { return keyIs(k, 12) && (len(v) == rowLen || len(v) == rowLenOld) }
 
 func encodeRow(r *Row) []byte {
 	b := be64(be64(make([]byte, 0, rowLen), uint64(r.Message)), uint64(r.ModSeq))
 	b = binary.BigEndian.AppendUint16(b, uint16(r.Flags))
 	b = be32(b, uint32(r.Keywords))
-	return be64(be64(b, uint64(r.Date.Unix())), uint64(r.Size))
+	return be64(be64(be64(b, uint64(r.Date.Unix())), uint64(r.Size)), uint64(r.SaveDate.Unix()))
 }
 
 func decodeRow(k, v []byte) (Row, error) {
-	if !keyIs(k, 12) || len(v) != rowLen {
+	if !rowIs(k, v) {
 		return Row{}, corrupt("row")
 	}
-	return Row{UID: uidOfKey(k), Message: MessageID(binary.BigEndian.Uint64(v)), ModSeq: rowModSeq(v),
+	r := Row{UID: uidOfKey(k), Message: MessageID(binary.BigEndian.Uint64(v)), ModSeq: rowModSeq(v),
 		Flags: rowFlags(v), Keywords: KeywordSet(binary.BigEndian.Uint32(v[18:])),
-		Date: time.Unix(int64(binary.BigEndian.Uint64(v[22:])), 0).UTC(),
-		Size: int64(binary.BigEndian.Uint64(v[30:]))}, nil
+		Date: unixTime(v[22:]), Size: int64(binary.BigEndian.Uint64(v[30:]))}
+	r.SaveDate = r.Date
+	if len(v) == rowLen {
+		r.SaveDate = unixTime(v[rowLenOld:])
+	}
+	return r, nil
 }
+
+func unixTime(v []byte) time.Time { return time.Unix(int64(binary.BigEndian.Uint64(v)), 0).UTC() }
 
 // rowModSeq and rowFlags look at one field of a row whose length was checked.
 func rowModSeq(v []byte) ModSeq { return ModSeq(binary.BigEndian.Uint64(v[8:])) }

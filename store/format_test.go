@@ -2,8 +2,11 @@ package store
 
 import (
 	"bytes"
+	"encoding/hex"
+	"errors"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,17 +72,17 @@ func TestRuns(t *testing.T) {
 
 func TestRecords(t *testing.T) {
 	now := time.Unix(1e9, 0).UTC()
-	row := Row{UID: 7, ModSeq: 1 << 40, Message: 1 << 60, Flags: Seen | Draft, Keywords: 9, Date: now, Size: 1 << 40}
+	row := Row{UID: 7, ModSeq: 1 << 40, Message: 1 << 60, Flags: Seen | Draft, Keywords: 9, Date: now, Size: 1 << 40, SaveDate: now.Add(time.Hour)}
 	v := encodeRow(&row)
 	if got, err := decodeRow(keyRow(Ref{1, 2}, 7), v); got != row || err != nil || len(v) > 64 {
 		t.Errorf("%+v %v", got, err)
 	}
 	box := boxRec{Ref: Ref{1, 2}, sealed: "xyz", UIDValidity: 3, UIDNext: 4, HighestModSeq: 5, Pruned: 6, Tombs: 7,
-		Messages: 8, Unseen: 9, Deleted: 10, Octets: 11, RecentFrom: 12, Keywords: 13}
+		Messages: 8, Unseen: 9, Deleted: 10, Octets: 11, RecentFrom: 12, Keywords: 13, RetentionDays: 14}
 	if got, err := decodeBox(keyBox(box.Ref), encodeBox(&box)); got != box || err != nil {
 		t.Errorf("%+v %v", got, err)
 	}
-	bal := BAL{ID: 1, Address: "a@b.example", Kind: ORG, State: Active, Listing: Unlisted, Structure: "F", Created: now, QuotaOctets: 1, QuotaMessages: 2, Octets: 3, Messages: 4}
+	bal := BAL{ID: 1, Address: "a@b.example", Kind: ORG, State: Active, Listing: Unlisted, Structure: "F", Created: now, QuotaOctets: 1, QuotaMessages: 2, Octets: 3, Messages: 4, HeldSince: now}
 	if got, err := decodeBAL(keyBAL(1), encodeBAL(bal)); got != bal || err != nil {
 		t.Errorf("%+v %v", got, err)
 	}
@@ -94,6 +97,43 @@ func TestRecords(t *testing.T) {
 	sys.Version = 0
 	if _, err := decodeSys(encodeSys(sys)); err == nil {
 		t.Error("another version was read")
+	}
+}
+
+// TestRecordsOfYesterday reads records as they were written before fields were added at their end.
+func TestRecordsOfYesterday(t *testing.T) {
+	now := time.Unix(1e9, 0).UTC()
+	octets := func(s string) []byte {
+		b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	v := octets("1000000000000000 0000010000000000 0011 00000009 000000003b9aca00 0000010000000000")
+	want := Row{UID: 7, ModSeq: 1 << 40, Message: 1 << 60, Flags: Seen | Draft, Keywords: 9, Date: now, Size: 1 << 40, SaveDate: now}
+	if got, err := decodeRow(keyRow(Ref{1, 2}, 7), v); got != want || err != nil {
+		t.Errorf("row: got %+v, %v; want %+v", got, err, want)
+	}
+	for _, n := range []int{0, len(v) - 1, len(v) + 1, len(v) + 7, len(v) + 9} {
+		if _, err := decodeRow(keyRow(Ref{1, 2}, 7), append(v, make([]byte, 9)...)[:n]); !errors.Is(err, ErrCorrupt) {
+			t.Errorf("a row of %d octets: %v", n, err)
+		}
+	}
+	v = octets("03 78797a 03 04 05 06 07 08 09 0a 0b 0c 0d")
+	box := boxRec{Ref: Ref{1, 2}, sealed: "xyz", UIDValidity: 3, UIDNext: 4, HighestModSeq: 5, Pruned: 6, Tombs: 7,
+		Messages: 8, Unseen: 9, Deleted: 10, Octets: 11, RecentFrom: 12, Keywords: 13}
+	if got, err := decodeBox(keyBox(box.Ref), v); got != box || err != nil {
+		t.Errorf("mailbox: got %+v, %v; want %+v", got, err, box)
+	}
+	v = octets("0b 6140622e6578616d706c65 02 02 02 01 46 80a8d6b907 02 04 06 08")
+	bal := BAL{ID: 1, Address: "a@b.example", Kind: ORG, State: Active, Listing: Unlisted, Structure: "F", Created: now,
+		QuotaOctets: 1, QuotaMessages: 2, Octets: 3, Messages: 4}
+	if got, err := decodeBAL(keyBAL(1), v); got != bal || err != nil {
+		t.Errorf("BAL: got %+v, %v; want %+v", got, err, bal)
+	}
+	if _, err := decodeBAL(keyBAL(1), v[:len(v)-1]); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("a BAL cut short: %v", err)
 	}
 }
 

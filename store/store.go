@@ -49,6 +49,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -255,9 +256,12 @@ func (s *Store) openIndex() error {
 		return err
 	}
 	if s.opt.Create {
-		if err := s.index.Update(initIndex); err != nil {
-			return err
-		}
+		err = s.index.Update(initIndex)
+	} else {
+		err = addBuckets(s.index)
+	}
+	if err != nil {
+		return err
 	}
 	err = s.read(func(tx *bolt.Tx) error {
 		for _, n := range bucketNames {
@@ -280,6 +284,27 @@ func (s *Store) openIndex() error {
 		return err
 	})
 	return err
+}
+
+// addBuckets makes the buckets that an index of an earlier day lacks. One without the first ones is damaged.
+func addBuckets(db *bolt.DB) error {
+	later := bucketNames[bktExpunged:]
+	missing := false
+	err := db.View(func(tx *bolt.Tx) error {
+		missing = slices.ContainsFunc(later, func(n []byte) bool { return tx.Bucket(n) == nil })
+		return nil
+	})
+	if err != nil || !missing {
+		return err
+	}
+	return db.Update(func(tx *bolt.Tx) error {
+		for _, n := range later {
+			if _, err := tx.CreateBucketIfNotExists(n); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func initIndex(tx *bolt.Tx) error {

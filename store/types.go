@@ -130,7 +130,12 @@ type BAL struct {
 	QuotaMessages int64 // 0: no limit
 	Octets        int64 // counted by the store
 	Messages      int64 // counted by the store
+	// HeldSince is when the legal hold began, zero where there is none: while it lasts, nothing of the BAL is lost.
+	HeldSince time.Time
 }
+
+// Held reports a legal hold.
+func (b BAL) Held() bool { return !b.HeldSince.IsZero() }
 
 // Full reports whether the quota leaves no room for a message of size octets.
 func (b BAL) Full(size int64) bool {
@@ -174,6 +179,7 @@ type Mailbox struct {
 	Unseen        uint32
 	Deleted       uint32
 	Octets        int64
+	RetentionDays uint32 // messages that came into it longer ago are expunged; 0 none
 	// Created is false for a name that exists only as the parent of another one (\NonExistent, RFC 9051,
 	// Section 7.3.1); its Ref has no Mailbox.
 	Created bool
@@ -201,6 +207,7 @@ type Row struct {
 	Keywords KeywordSet
 	Date     time.Time // internal date: seconds, UTC
 	Size     int64     // octets of prefix and blob
+	SaveDate time.Time // when it came into this mailbox (RFC 8514): seconds, UTC
 }
 
 // Run is a run of Count UIDs from First on.

@@ -191,7 +191,7 @@ func (s *Store) scanSnapshot(r Ref) (snap Snapshot, unseen UID, err error) {
 		prefix := appendRef(nil, r)
 		c := tx.Bucket(bucketNames[bktRow]).Cursor()
 		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			if !keyIs(k, 12) || len(v) != rowLen {
+			if !rowIs(k, v) {
 				return corrupt("row")
 			}
 			snap.Runs = appendUID(snap.Runs, uidOfKey(k))
@@ -398,7 +398,7 @@ func (s *Store) scanChanges(r Ref, since ModSeq) (ch Changes, err error) {
 		prefix := appendRef(nil, r)
 		c := tx.Bucket(bucketNames[bktRow]).Cursor()
 		for k, v := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, v = c.Next() {
-			if !keyIs(k, 12) || len(v) != rowLen {
+			if !rowIs(k, v) {
 				return corrupt("row")
 			}
 			if since < rec.Pruned {
