@@ -289,6 +289,10 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return a.copy(op.From, op.To, op.Runs, true, res)
 	case Expunge:
 		return a.expunge(op, res)
+	case PutBackup:
+		return a.putBackup(op)
+	case ForgetBackup:
+		return a.forgetBackup(op)
 	case forget:
 		return a.forgetBlob(op)
 	}

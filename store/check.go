@@ -40,7 +40,7 @@ func (s *Store) Check(ctx context.Context) ([]Problem, error) {
 	c.tx = tx
 	c.memory()
 	s.mu.RUnlock()
-	steps := []func(){c.bals, c.prefixes, c.boxes, c.refs, c.bodies, c.onces, c.events}
+	steps := []func(){c.bals, c.prefixes, c.boxes, c.refs, c.bodies, c.onces, c.events, c.backups}
 	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
 			return c.problems, err

@@ -26,5 +26,6 @@ var (
 	ErrMissing       = errors.New("store: body is missing")
 	ErrCorrupt       = errors.New("store: damaged data")
 	ErrHeld          = errors.New("store: BAL is under legal hold")
+	ErrNoBackup      = errors.New("store: no such backup")
 	ErrInvalid       = errors.New("store: invalid operation")
 )

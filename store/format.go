@@ -32,6 +32,7 @@ const (
 	bktOnce            // time, key → message
 	bktTrace           // number → event
 	bktExpunged        // BAL, time, mailbox, UID → a row that was expunged
+	bktBackup          // id → backup
 	numBuckets
 )
 
@@ -39,6 +40,7 @@ var bucketNames = [numBuckets][]byte{
 	[]byte("sys"), []byte("bal"), []byte("member"), []byte("mailbox"), []byte("sub"), []byte("row"), []byte("gone"),
 	[]byte("prefix"), []byte("blob"), []byte("dead"), []byte("keywords"), []byte("once"), []byte("trace"),
 	[]byte("expunged"),
+	[]byte("backup"),
 }
 
 var sysKey = []byte("sys")

@@ -1,0 +1,127 @@
+package store
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"mssd/trace"
+)
+
+// Backup is one that was begun: from then on a copy of the keys lies elsewhere, whether it was ended or not.
+type Backup struct {
+	ID         trace.ID
+	Label      string    // where it lies, as the operator said it
+	Began      time.Time // the moment that it holds
+	Done       time.Time // read back and whole; zero: broken off, or still going on
+	Forgotten  time.Time // destroyed, as the operator says; zero: it is there
+	Commits    uint64    // of the index at its moment
+	Events     uint64    // the last event that it holds
+	HighestBAL BALID     // the last number given until then
+}
+
+// Holds reports whether the backup has the key of a BAL that was created and destroyed at these moments; destroyed is
+// zero while it is not.
+func (b Backup) Holds(id BALID, destroyed time.Time) bool {
+	return b.Forgotten.IsZero() && id <= b.HighestBAL && (destroyed.IsZero() || !destroyed.Before(seconds(b.Began)))
+}
+
+// forgottenFor is how long the record of a backup stays that is destroyed.
+const forgottenFor = 400 * 24 * time.Hour
+
+type (
+	// PutBackup registers a backup, or says that it is done.
+	PutBackup struct{ Backup Backup }
+	// ForgetBackup says that a backup was destroyed: nothing can be opened with it any more (ErrNoBackup where none is
+	// registered under this id).
+	ForgetBackup struct{ ID trace.ID }
+)
+
+func (PutBackup) isOp()    {}
+func (ForgetBackup) isOp() {}
+
+func encodeBackup(b Backup) []byte {
+	v := appendTime(appendTime(appendTime(make([]byte, 0, 64), b.Began), b.Done), b.Forgotten)
+	for _, n := range [...]uint64{b.Commits, b.Events, uint64(b.HighestBAL)} {
+		v = binary.AppendUvarint(v, n)
+	}
+	return appendString(v, b.Label)
+}
+
+func decodeBackup(k, v []byte) (Backup, error) {
+	if !keyIs(k, 8) {
+		return Backup{}, corrupt("key of a backup")
+	}
+	d := dec{b: v}
+	b := Backup{ID: idOfKey(k), Began: d.time(), Done: d.time(), Forgotten: d.time()}
+	b.Commits, b.Events, b.HighestBAL = d.u(), d.u(), BALID(d.u32())
+	b.Label = d.str(maxLabel)
+	return b, d.done("backup")
+}
+
+const maxLabel = 4096 // octets: a path
+
+func (a *apply) putBackup(op PutBackup) error {
+	b := op.Backup
+	if b.ID == 0 || b.Began.IsZero() || b.Label == "" || len(b.Label) > maxLabel {
+		return fmt.Errorf("%w: backup", ErrInvalid)
+	}
+	if err := a.dropForgotten(); err != nil {
+		return err
+	}
+	b.Began = seconds(b.Began)
+	return a.put(bktBackup, keyID(b.ID), encodeBackup(b))
+}
+
+func (a *apply) forgetBackup(op ForgetBackup) error {
+	v := a.get(bktBackup, keyID(op.ID))
+	if v == nil {
+		return ErrNoBackup
+	}
+	b, err := decodeBackup(keyID(op.ID), v)
+	if err != nil || !b.Forgotten.IsZero() {
+		return err
+	}
+	b.Forgotten = seconds(a.now)
+	return a.put(bktBackup, keyID(op.ID), encodeBackup(b))
+}
+
+// dropForgotten takes the records away of backups that are destroyed for long.
+func (a *apply) dropForgotten() error {
+	var old [][]byte
+	err := a.buckets[bktBackup].ForEach(func(k, v []byte) error {
+		b, err := decodeBackup(k, v)
+		if err == nil && !b.Forgotten.IsZero() && a.now.Sub(b.Forgotten) > forgottenFor {
+			old = append(old, keyID(b.ID))
+		}
+		return err
+	})
+	for _, k := range old {
+		if err == nil {
+			err = a.del(bktBackup, k)
+		}
+	}
+	return err
+}
+
+// Backups are the backups of this store, oldest first, those that were broken off or destroyed among them.
+func (s *Store) Backups() ([]Backup, error) {
+	var all []Backup
+	err := s.read(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketNames[bktBackup]).ForEach(func(k, v []byte) error {
+			b, err := decodeBackup(k, v)
+			all = append(all, b)
+			return err
+		})
+	})
+	return all, err
+}
+
+func (c *checker) backups() {
+	c.each(bktBackup, func(k, v []byte) error {
+		_, err := decodeBackup(k, v)
+		return err
+	})
+}

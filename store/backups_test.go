@@ -1,0 +1,63 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"mssd/store"
+	"mssd/store/storetest"
+	"mssd/trace"
+)
+
+// What is registered of backups outlives a start, a destroyed one is named for a year, and nonsense is refused.
+func TestBackupsAreRegistered(t *testing.T) {
+	now := time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "store"), Create: true, Now: func() time.Time { return now }}
+	s := storetest.Open(t, opt)
+	commit := func(ops ...store.Op) error {
+		_, err := s.Commit(context.Background(), &store.Batch{Ops: ops})
+		return err
+	}
+	one := store.Backup{ID: s.NewID(), Label: "/mnt/backup", Began: now, Commits: 7, Events: 9, HighestBAL: 3}
+	two := store.Backup{ID: s.NewID(), Label: "/mnt/backup", Began: now, Done: now.Add(time.Minute), Commits: 8, HighestBAL: 4}
+	for _, bad := range []store.Backup{{}, {ID: 1, Label: "x"}, {ID: 1, Began: now}} {
+		if err := commit(store.PutBackup{Backup: bad}); !errors.Is(err, store.ErrInvalid) {
+			t.Errorf("PutBackup(%+v): %v, want ErrInvalid", bad, err)
+		}
+	}
+	if err := commit(store.PutBackup{Backup: one}, store.PutBackup{Backup: two}); err != nil {
+		t.Fatal(err)
+	}
+	if err := commit(store.ForgetBackup{ID: trace.ID(99)}); !errors.Is(err, store.ErrNoBackup) {
+		t.Errorf("forgetting an unknown backup: %v, want ErrNoBackup", err)
+	}
+	if err := commit(store.ForgetBackup{ID: one.ID}); err != nil {
+		t.Fatal(err)
+	}
+	storetest.Check(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(24 * time.Hour)
+	s = storetest.Open(t, opt)
+	one.Forgotten = now.Add(-24 * time.Hour)
+	got, err := s.Backups()
+	if err != nil || len(got) != 2 || got[0] != one || got[1] != two {
+		t.Fatalf("after a start: %+v %v, want %+v and %+v", got, err, one, two)
+	}
+	if got[0].Holds(3, time.Time{}) || !got[1].Holds(4, time.Time{}) || got[1].Holds(5, time.Time{}) ||
+		!got[1].Holds(4, now) || got[1].Holds(4, now.Add(-48*time.Hour)) {
+		t.Error("Holds does not say what a backup can open")
+	}
+	now = now.Add(401 * 24 * time.Hour)
+	two.Done = now
+	if err := commit(store.PutBackup{Backup: two}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Backups(); err != nil || len(got) != 1 || got[0] != two {
+		t.Errorf("a year later: %+v %v, want only %+v", got, err, two)
+	}
+}
