@@ -17,6 +17,8 @@ type clear struct {
 	size string // of the SIZE keyword
 	in   []byte // read, not yet used: what follows STARTTLS belongs to the handshake
 	errs int
+	// refused is told of commands that TLS is missing for.
+	refused func(cmd string, r reply)
 }
 
 // maxClearErrors ends a dialogue before TLS.
@@ -25,7 +27,7 @@ const maxClearErrors = 10
 // run talks until STARTTLS has been agreed (true) or there is nothing more to say.
 func (c *clear) run() bool {
 	c.conn.OnHangUp(func() {
-		c.say(replyTo(errEnding).line())
+		c.say(replyTo(whyEnding(c.conn)).line())
 		_ = c.conn.Close()
 	})
 	if !c.say("220 " + c.host + " ESMTP MSSante\r\n") {
@@ -51,8 +53,12 @@ func (c *clear) run() bool {
 			answer, err = c.command(verb, strings.TrimSpace(args))
 		}
 		if err != nil {
-			answer = replyTo(err).line()
+			r := replyTo(err)
+			answer = r.line()
 			c.errs++
+			if errors.Is(err, errNeedTLS) && c.refused != nil {
+				c.refused(verb, r)
+			}
 		}
 		switch {
 		case !c.say(answer), verb == "QUIT":

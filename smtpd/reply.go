@@ -15,38 +15,40 @@ import (
 // What a session can say, besides the errors of other rooms. The text of an error is for the log; the
 // peer reads that of the reply table only.
 var (
-	errNeedTLS      = errors.New("smtpd: TLS needed")
-	errTLSActive    = errors.New("smtpd: TLS is active already")
-	errSyntax       = errors.New("smtpd: syntax error in parameters")
-	errCommand      = errors.New("smtpd: unknown or malformed command")
-	errNotImpl      = errors.New("smtpd: command not implemented")
-	errParameter    = errors.New("smtpd: unknown parameter")
-	errSequence     = errors.New("smtpd: bad sequence of commands")
-	errLineTooLong  = errors.New("smtpd: command line too long")
-	errLineEnd      = errors.New("smtpd: command line not ended by CRLF")
-	errAddress      = errors.New("smtpd: malformed address")
-	errNonASCII     = errors.New("smtpd: address with octets outside ASCII")
-	errNotBound     = errors.New("smtpd: white list does not bind the sender's domain to the certificate")
-	errNotListed    = errors.New("smtpd: sender's domain not in the white list")
-	errListUnknown  = errors.New("smtpd: white list cannot tell now")
-	errRelay        = errors.New("smtpd: recipient's domain not ours")
-	errNotOpen      = errors.New("smtpd: BAL declared, not opened")
-	errSuspended    = errors.New("smtpd: BAL suspended")
-	errClosedBAL    = errors.New("smtpd: BAL closed")
-	errNotInDir     = errors.New("smtpd: BAL not in the directory")
-	errDirLater     = errors.New("smtpd: directory cannot tell now")
-	errDirBusy      = errors.New("smtpd: policy defers this recipient")
-	errTooManyRcpt  = errors.New("smtpd: too many recipients")
-	errTooManyBad   = errors.New("smtpd: too many refused recipients")
-	errTooManyError = errors.New("smtpd: too many errors")
-	errTooManyJunk  = errors.New("smtpd: too many commands without a message")
-	errTooManyConns = errors.New("smtpd: too many connections")
-	errChunk        = errors.New("smtpd: malformed BDAT")
-	errIdle         = errors.New("smtpd: idle for too long")
-	errSlow         = errors.New("smtpd: peer too slow")
-	errDrain        = errors.New("smtpd: refused message goes on for too long")
-	errEnding       = errors.New("smtpd: server is ending")
-	errPanic        = errors.New("smtpd: panic")
+	errNeedTLS       = errors.New("smtpd: TLS needed")
+	errTLSActive     = errors.New("smtpd: TLS is active already")
+	errSyntax        = errors.New("smtpd: syntax error in parameters")
+	errCommand       = errors.New("smtpd: unknown or malformed command")
+	errNotImpl       = errors.New("smtpd: command not implemented")
+	errParameter     = errors.New("smtpd: unknown parameter")
+	errSequence      = errors.New("smtpd: bad sequence of commands")
+	errLineTooLong   = errors.New("smtpd: command line too long")
+	errLineEnd       = errors.New("smtpd: command line not ended by CRLF")
+	errAddress       = errors.New("smtpd: malformed address")
+	errNonASCII      = errors.New("smtpd: address with octets outside ASCII")
+	errNotBound      = errors.New("smtpd: white list does not bind the sender's domain to the certificate")
+	errNotListed     = errors.New("smtpd: sender's domain not in the white list")
+	errListUnknown   = errors.New("smtpd: white list cannot tell now")
+	errRelay         = errors.New("smtpd: recipient's domain not ours")
+	errNotOpen       = errors.New("smtpd: BAL declared, not opened")
+	errSuspended     = errors.New("smtpd: BAL suspended")
+	errClosedBAL     = errors.New("smtpd: BAL closed")
+	errNotInDir      = errors.New("smtpd: BAL not in the directory")
+	errDirLater      = errors.New("smtpd: directory cannot tell now")
+	errDirBusy       = errors.New("smtpd: policy defers this recipient")
+	errTooManyRcpt   = errors.New("smtpd: too many recipients")
+	errTooManyBad    = errors.New("smtpd: too many refused recipients")
+	errTooManyError  = errors.New("smtpd: too many errors")
+	errTooManyJunk   = errors.New("smtpd: too many commands without a message")
+	errTooManyConns  = errors.New("smtpd: too many connections")
+	errTooManyOfPeer = errors.New("smtpd: too many connections of this operator")
+	errMadeRoom      = errors.New("smtpd: connection made room for another")
+	errChunk         = errors.New("smtpd: malformed BDAT")
+	errIdle          = errors.New("smtpd: idle for too long")
+	errSlow          = errors.New("smtpd: peer too slow")
+	errDrain         = errors.New("smtpd: refused message goes on for too long")
+	errEnding        = errors.New("smtpd: server is ending")
+	errPanic         = errors.New("smtpd: panic")
 )
 
 // A peerError is a verdict on the peer's certificate that is not OK.
@@ -74,6 +76,9 @@ func (r reply) smtp() *smtp.SMTPError {
 func (r reply) line() string {
 	return fmt.Sprintf("%d %s %s\r\n", r.code, r.status(), r.text)
 }
+
+// String is the code and the enhanced code: 550 5.7.1.
+func (r reply) String() string { return fmt.Sprintf("%d %s", r.code, r.status()) }
 
 func (r reply) status() string {
 	return fmt.Sprintf("%d.%d.%d", r.enhanced[0], r.enhanced[1], r.enhanced[2])
@@ -169,6 +174,10 @@ func replyTo(err error) reply {
 		return r(421, 4, 7, 0, "too many commands, closing connection")
 	case errors.Is(err, errTooManyConns):
 		return r(421, 4, 7, 0, "too many connections, try again later")
+	case errors.Is(err, errTooManyOfPeer):
+		return r(421, 4, 7, 0, "too many connections of your operator, use those you have")
+	case errors.Is(err, errMadeRoom):
+		return r(421, 4, 3, 2, "too many connections, this one was idle; connect again when you have mail")
 	case errors.Is(err, errIdle):
 		return r(421, 4, 4, 2, "idle for too long, closing connection")
 	case errors.Is(err, errSlow):

@@ -79,6 +79,9 @@ type Server struct {
 	MaxErrors        int           // refusals in a row on one connection; 0: 20
 	MaxConns         int           // 0: 10,000
 	MaxConnsPerAddr  int           // 0: 200
+	MaxConnsPerPeer  int           // of one operator, known by its certificate; 0: 200
+	Partners         []Partner     // operators that have limits of their own
+	EvictIdle        time.Duration // idle for so long, an operator makes room when all places are taken; 0: 30 s, negative: never
 	HandshakeTimeout time.Duration // from the accept to the end of the TLS handshake; 0: 60 s
 	ReadTimeout      time.Duration // without an octet; 0: 5 min (RFC 5321, Section 4.5.3.2.7)
 	MinRate          int           // octets per second of a message; 0: 500; negative: none
@@ -89,6 +92,7 @@ type Server struct {
 
 	once      sync.Once
 	set       *guard.Set
+	refusals  folding
 	lib       *smtp.Server
 	ready     chan net.Conn // connections past their handshake, on their way to go-smtp
 	done      chan struct{} // closed by Shutdown
@@ -114,7 +118,11 @@ func (s *Server) init() {
 		if s.MaxErrors <= 0 {
 			s.MaxErrors = 20
 		}
+		if s.EvictIdle == 0 {
+			s.EvictIdle = 30 * time.Second
+		}
 		s.set = guard.NewSet(s.limits())
+		s.refusals.record, s.refusals.now = s.Store.Record, s.Now
 		s.ready, s.done = make(chan net.Conn), make(chan struct{})
 		s.listeners = make(map[net.Listener]struct{})
 		s.lib = smtp.NewServer(smtp.BackendFunc(s.newSession))
@@ -133,7 +141,8 @@ func (s *Server) init() {
 
 func (s *Server) limits() guard.Limits {
 	return guard.Limits{MaxConns: s.MaxConns, MaxPerAddr: s.MaxConnsPerAddr, HandshakeTimeout: s.HandshakeTimeout,
-		IdleTimeout: s.ReadTimeout, MinRate: s.MinRate, RateWindow: s.RateWindow}
+		IdleTimeout: s.ReadTimeout, MinRate: s.MinRate, RateWindow: s.RateWindow,
+		MaxPerPeer: s.MaxConnsPerPeer, Partners: s.partners(), Evict: true, EvictIdle: s.EvictIdle}
 }
 
 func (s *Server) maxMessage() int64 {
@@ -227,6 +236,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.conns.Wait()
 	s.transfers.Wait()
+	s.refusals.flush()
 	_ = s.lib.Close()
 	return err
 }
@@ -244,7 +254,8 @@ func (s *Server) front(g *guard.Conn) {
 			s.conns.Done()
 		}
 	}()
-	c := clear{conn: g, host: s.Hostname, size: fmt.Sprintf("250-SIZE %d\r\n", s.maxMessage())}
+	c := clear{conn: g, host: s.Hostname, size: fmt.Sprintf("250-SIZE %d\r\n", s.maxMessage()),
+		refused: func(cmd string, r reply) { s.refusedEarly(g, cmd, "no TLS", r.String()) }}
 	if !c.run() {
 		return
 	}
@@ -252,16 +263,14 @@ func (s *Server) front(g *guard.Conn) {
 	t := tls.Server(&replay{g, c.in}, s.TLS.Config())
 	if err := t.HandshakeContext(context.Background()); err != nil {
 		log.Info("handshake failed", "err", err)
-		s.Store.Record(trace.Event{ID: s.Store.NewID(), Time: s.now(), Kind: trace.Refused, Conn: g.ID(), Attrs: []trace.Attr{
-			{Key: trace.KeyReason, Value: "handshake"}, {Key: trace.KeyCommand, Value: "STARTTLS"},
-			{Key: trace.KeyRemote, Value: g.RemoteAddr().String()}}})
+		s.refusedEarly(g, "STARTTLS", "handshake", "")
 		return
 	}
 	g.HandshakeDone()
 	w := newWire(t, g)
 	w.host, w.maxErrs, w.maxMsg, w.log = s.Hostname, s.MaxErrors, s.maxMessage(), log
 	w.confirm, w.onClose = s.Store.Confirm, s.conns.Done
-	g.OnHangUp(func() { _ = w.end(errEnding) })
+	g.OnHangUp(func() { _ = w.end(whyEnding(g)) })
 	select {
 	case s.ready <- w:
 		handed = true
@@ -282,7 +291,32 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	}
 	v := sess.judge()
 	w.log.Info("peer judged", "operator", v.DN.String(), "reason", v.Reason.String())
+	if v.OK() {
+		if why := s.set.Prove(w.guard, v.DN.Key(), s.connsOf(v.DN)); why != "" {
+			_ = w.end(errTooManyOfPeer)
+			return nil, replyTo(errTooManyOfPeer).smtp()
+		}
+	}
 	return sess, nil
+}
+
+// refusedEarly records what was refused before there was a session; code "" where nothing could be said.
+func (s *Server) refusedEarly(g *guard.Conn, cmd, reason, code string) {
+	remote := addrOf(g)
+	attrs := []trace.Attr{{Key: trace.KeyReason, Value: reason}, {Key: trace.KeyCommand, Value: cmd}, {Key: trace.KeyRemote, Value: remote}}
+	if code != "" {
+		attrs = append(attrs, trace.Attr{Key: trace.KeyCode, Value: code})
+	}
+	s.refusals.add(foldKey{who: remote, cmd: cmd, code: code},
+		trace.Event{ID: s.Store.NewID(), Time: s.now(), Kind: trace.Refused, Conn: g.ID(), Attrs: attrs})
+}
+
+// addrOf is the peer's network address without its port, which no two connections share.
+func addrOf(g *guard.Conn) string {
+	if ap, err := netip.ParseAddrPort(g.RemoteAddr().String()); err == nil {
+		return ap.Addr().Unmap().String()
+	}
+	return g.RemoteAddr().String()
 }
 
 // postmasterBAL is where mail for the postmaster of a domain goes; "" is any domain.

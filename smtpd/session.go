@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -66,11 +65,14 @@ func (s *session) answer(cmd string, in *delivery.Incoming, to string, err error
 	}
 	s.log.Log(context.Background(), level, "refused", "cmd", cmd, "code", r.code, "enhanced", r.status(), "bal", to, "err", err.Error())
 	attrs := append(delivery.JudgedAttrs(s.srv.Store, in),
-		trace.Attr{Key: trace.KeyCode, Value: strconv.Itoa(r.code) + " " + r.status()},
+		trace.Attr{Key: trace.KeyCode, Value: r.String()},
 		trace.Attr{Key: trace.KeyCommand, Value: cmd},
 		trace.Attr{Key: trace.KeyNote, Value: r.text})
-	s.srv.Store.Record(trace.Event{ID: s.srv.Store.NewID(), Time: s.srv.now(), Kind: trace.Refused, Conn: in.Conn,
-		BAL: to, Attrs: attrs})
+	k := foldKey{who: s.remote.String(), cmd: cmd, code: r.status()}
+	if in.Verdict.OK() {
+		k.who = in.Verdict.DN.Key()
+	}
+	s.srv.refusals.add(k, trace.Event{ID: s.srv.Store.NewID(), Time: s.srv.now(), Kind: trace.Refused, Conn: in.Conn, BAL: to, Attrs: attrs})
 	out := r.smtp()
 	out.Message = mark + out.Message
 	return out

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func (m *metrics) observe(e trace.Event) {
 	case trace.Duplicate:
 		m.repeated.Inc()
 	case trace.Refused:
-		m.refused.WithLabelValues(codeLabel(e.Attr(trace.KeyCode))).Inc()
+		m.refused.WithLabelValues(codeLabel(e.Attr(trace.KeyCode))).Add(times(e))
 	case trace.Login:
 		m.logins.WithLabelValues("accepted").Inc()
 	case trace.LoginRefused:
@@ -55,6 +56,14 @@ func (m *metrics) observe(e trace.Event) {
 	case trace.Fetched:
 		m.fetches.Inc()
 	}
+}
+
+// times is how many refusals an event stands for: a front folds those that are alike.
+func times(e trace.Event) float64 {
+	if n, err := strconv.ParseUint(e.Attr(trace.KeyCount), 10, 32); err == nil && n > 0 {
+		return float64(n)
+	}
+	return 1
 }
 
 // codeLabel keeps the basic code of "550 5.1.1": three digits, whatever else stood there.

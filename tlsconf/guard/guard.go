@@ -6,22 +6,28 @@
 // for a command, message transfer. A Set knows all live connections, for a graceful end and for a
 // hard one.
 //
+// When all places are taken, an arrival gets that of a connection worth less: the oldest of which nothing is known
+// yet (Prove was not called), then, where Limits.EvictIdle allows, the one that has been idle longest. Partners, who
+// are known by their network addresses, are never sent away.
+//
 // Invariants:
 //  1. After the first read error every later read fails with the same error: octets that arrive
 //     after a timeout in mid-message can never be taken for commands. Writes likewise.
 //  2. No read waits without a deadline. In the handshake phase the deadline is absolute (from the
 //     accept on), between commands it starts anew with each octet received, in a transfer it is the
 //     idle limit and, besides, a minimum number of octets per window.
-//  3. A connection is in its Set from the accept until Close, once.
+//  3. A connection is in its Set from the accept until Close or until it is sent away, once.
 //
 // It does not look at what is carried, and knows neither SMTP nor IMAP: the polite refusal of a
 // connection over a cap is written by a hook of the front.
 //
 // Security: the peer controls timing and volume only. What an attacker can hold is bounded: MaxConns
-// connections, MaxPerAddr from one address (an IPv6 /64 counts as one), each for at most the limits.
+// connections, MaxPerAddr from one address (an IPv6 /64 counts as one), MaxPerPeer of one proven peer, each for at
+// most the limits. Whoever takes all places and proves nothing keeps nobody out.
 package guard
 
 import (
+	"container/list"
 	"errors"
 	"net"
 	"os"
@@ -34,6 +40,10 @@ import (
 type Limits struct {
 	MaxConns         int           // live connections in all; 0: 10,000
 	MaxPerAddr       int           // live connections of one address; 0: 200
+	MaxPerPeer       int           // live connections of one proven peer; 0: 200
+	Partners         []Partner     // peers that are expected
+	Evict            bool          // when all places are taken, the oldest unproven connection makes room
+	EvictIdle        time.Duration // and then a proven one that waited so long between commands; 0: never
 	HandshakeTimeout time.Duration // from the accept to HandshakeDone; 0: 30 s
 	IdleTimeout      time.Duration // between two reads with octets; 0: 5 min (RFC 5321, Section 4.5.3.2.7)
 	WriteTimeout     time.Duration // for one write; 0: 5 min
@@ -52,6 +62,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.MaxPerAddr <= 0 {
 		l.MaxPerAddr = 200
+	}
+	if l.MaxPerPeer <= 0 {
+		l.MaxPerPeer = 200
 	}
 	if l.MinRate == 0 {
 		l.MinRate = 500
@@ -103,6 +116,12 @@ type Conn struct {
 
 	read, written atomic.Int64 // octets
 	closed        atomic.Bool
+	evicted       atomic.Bool
+
+	// Guarded by the mutex of the set.
+	unproven *list.Element // in Set.unproven; nil once proven
+	partner  *Partner
+	peer     string // proven name
 
 	mu       sync.Mutex
 	phase    phase
@@ -315,7 +334,8 @@ func (c *Conn) Close() error {
 }
 
 // OnHangUp names what ends the session politely (writes 421 or BYE, then closes). It is called at
-// most once, on a goroutine of its own, when the server ends and the connection is not busy.
+// most once, on a goroutine of its own, when the server ends, or the connection must make room (Evicted), and
+// it is not busy.
 func (c *Conn) OnHangUp(f func()) {
 	c.mu.Lock()
 	c.hangUp = f
@@ -351,7 +371,7 @@ func (c *Conn) end() {
 func (c *Conn) maybeHangUp() {
 	c.mu.Lock()
 	f := c.hangUp
-	if !c.ending || c.busy || f == nil {
+	if !c.ending && !c.evicted.Load() || c.busy || f == nil {
 		c.mu.Unlock()
 		return
 	}

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"container/list"
 	"context"
 	"log/slog"
 	"net"
@@ -15,44 +16,48 @@ type Cap string
 const (
 	TooMany        Cap = "total"
 	TooManyPerAddr Cap = "address"
+	TooManyPerPeer Cap = "peer"
+	Evicted        Cap = "evicted" // had a place and made room for another
 )
 
 // A Set holds the live connections of one front.
 type Set struct {
 	limits Limits
 
-	mu      sync.Mutex
-	lastID  uint64
-	conns   map[*Conn]struct{}
-	perAddr map[netip.Addr]int
-	refused map[Cap]uint64
-	ending  bool
-	empty   chan struct{} // closed when ending and no connection is left; nil until somebody waits
+	mu         sync.Mutex
+	lastID     uint64
+	conns      map[*Conn]struct{}
+	unproven   list.List // of *Conn, oldest first; no partners
+	perAddr    map[netip.Addr]int
+	perPartner map[*Partner]int
+	perPeer    map[string]int
+	refused    map[Cap]uint64
+	ending     bool
+	empty      chan struct{} // closed when ending and no connection is left; nil until somebody waits
 }
 
 // NewSet makes an empty Set.
 func NewSet(l Limits) *Set {
 	return &Set{
-		limits:  l.withDefaults(),
-		conns:   make(map[*Conn]struct{}),
-		perAddr: make(map[netip.Addr]int),
-		refused: make(map[Cap]uint64),
+		limits:     l.withDefaults(),
+		conns:      make(map[*Conn]struct{}),
+		perAddr:    make(map[netip.Addr]int),
+		perPartner: make(map[*Partner]int),
+		perPeer:    make(map[string]int),
+		refused:    make(map[Cap]uint64),
 	}
 }
+
+// Limits are those in force, defaults included.
+func (s *Set) Limits() Limits { return s.limits }
 
 // Add puts a connection under the guard, or says which cap refuses it; it is then still open.
 func (s *Set) Add(nc net.Conn) (*Conn, Cap) {
 	key := addrKey(nc.RemoteAddr())
+	partner := s.limits.partner(nc.RemoteAddr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	why := Cap("")
-	switch {
-	case len(s.conns) >= s.limits.MaxConns:
-		why = TooMany
-	case s.perAddr[key] >= s.limits.MaxPerAddr:
-		why = TooManyPerAddr
-	}
-	if why != "" {
+	if why := s.full(key, partner); why != "" {
 		s.refused[why]++
 		return nil, why
 	}
@@ -61,23 +66,113 @@ func (s *Set) Add(nc net.Conn) (*Conn, Cap) {
 	c.id, c.set, c.ending = s.lastID, s, s.ending
 	s.conns[c] = struct{}{}
 	s.perAddr[key]++
+	if c.partner = partner; partner != nil {
+		s.perPartner[partner]++
+	} else {
+		c.unproven = s.unproven.PushBack(c)
+	}
 	return c, ""
 }
 
-func (s *Set) remove(c *Conn) {
-	key := addrKey(c.RemoteAddr())
+// full says which cap refuses an arrival. It makes room where it can.
+func (s *Set) full(key netip.Addr, partner *Partner) Cap {
+	switch {
+	case partner != nil && partner.MaxConns > 0 && s.perPartner[partner] >= partner.MaxConns:
+		return TooManyPerPeer
+	case partner == nil && s.perAddr[key] >= s.limits.MaxPerAddr:
+		return TooManyPerAddr
+	case len(s.conns) < s.limits.MaxConns:
+		return ""
+	}
+	victim := s.victim(time.Now())
+	if victim == nil {
+		return TooMany
+	}
+	s.forget(victim)
+	s.refused[Evicted]++
+	victim.evict()
+	return ""
+}
+
+// victim is the connection that is missed least, nil where each has a right to its place.
+func (s *Set) victim(now time.Time) *Conn {
+	if !s.limits.Evict {
+		return nil
+	}
+	if e := s.unproven.Front(); e != nil {
+		return e.Value.(*Conn)
+	}
+	if s.limits.EvictIdle <= 0 {
+		return nil
+	}
+	var victim *Conn
+	longest := s.limits.EvictIdle
+	for c := range s.conns {
+		if d := c.idleFor(now); c.partner == nil && d >= longest {
+			victim, longest = c, d
+		}
+	}
+	return victim
+}
+
+// Prove says that the peer of a connection has shown who it is: it keeps its place before those who have not. max
+// is the most live connections of this peer, 0: MaxPerPeer. TooManyPerPeer: it has them already, and this
+// connection stays unproven.
+func (s *Set) Prove(c *Conn, peer string, max int) Cap {
+	if max <= 0 {
+		max = s.limits.MaxPerPeer
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, live := s.conns[c]; !live || c.peer != "" {
+		return ""
+	}
+	if s.perPeer[peer] >= max {
+		s.refused[TooManyPerPeer]++
+		return TooManyPerPeer
+	}
+	s.perPeer[peer]++
+	c.peer = peer
+	if c.unproven != nil {
+		s.unproven.Remove(c.unproven)
+		c.unproven = nil
+	}
+	return ""
+}
+
+func (s *Set) remove(c *Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.forget(c)
+}
+
+// forget takes a connection out of all counts; s.mu is held.
+func (s *Set) forget(c *Conn) {
 	if _, ok := s.conns[c]; !ok {
 		return
 	}
 	delete(s.conns, c)
-	if s.perAddr[key]--; s.perAddr[key] <= 0 {
-		delete(s.perAddr, key)
+	lower(s.perAddr, addrKey(c.RemoteAddr()))
+	if c.partner != nil {
+		lower(s.perPartner, c.partner)
+	}
+	if c.peer != "" {
+		lower(s.perPeer, c.peer)
+	}
+	if c.unproven != nil {
+		s.unproven.Remove(c.unproven)
+		c.unproven = nil
 	}
 	if len(s.conns) == 0 && s.empty != nil {
 		close(s.empty)
 		s.empty = nil
+	}
+}
+
+// lower counts one less, and forgets what is at zero.
+func lower[K comparable](m map[K]int, k K) {
+	if m[k]--; m[k] <= 0 {
+		delete(m, k)
 	}
 }
 
