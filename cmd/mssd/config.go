@@ -65,11 +65,40 @@ type SMTPConfig struct {
 	// MaxConnections is the most connections at a time, in all and for one peer address. Optional.
 	MaxConnections           int `toml:"max_connections"`
 	MaxConnectionsPerAddress int `toml:"max_connections_per_address"`
+	// MaxConnectionsPerOperator is the most connections at a time of one operator, known by its certificate. Optional.
+	MaxConnectionsPerOperator int `toml:"max_connections_per_operator"`
+	// EvictIdle is how long an operator must have been idle between two messages to make room for another when
+	// MaxConnections is reached; who has shown no valid certificate makes room before. Optional.
+	EvictIdle Duration `toml:"evict_idle"`
+	// HandshakeTimeout bounds the time from the connection to the end of the TLS handshake. Optional.
+	HandshakeTimeout Duration `toml:"handshake_timeout"`
+	// MinRate is the least octets per second of a message, measured over RateWindow; who is slower is cut off. Optional.
+	MinRate    int      `toml:"min_rate"`
+	RateWindow Duration `toml:"rate_window"`
+	// MaxErrors is the most refusals in a row on one connection. Optional.
+	MaxErrors int `toml:"max_errors"`
+	// ProxyFrom holds the addresses (or networks, CIDR) of our own balancers, whose connections begin with a header of
+	// the PROXY protocol that names the peer. From anybody else such a header is refused. Optional: none.
+	ProxyFrom []string `toml:"proxy_from"`
+	// Partners are operators with limits of their own, such as the patient platform. Optional.
+	Partners []PartnerConfig `toml:"partners"`
 	// Postmaster is the BAL that receives what is sent to postmaster at any of our domains. Optional: the first
 	// active ORG BAL of that domain.
 	Postmaster string `toml:"postmaster"`
 	// IdleTimeout is how long a peer may stay silent; RFC 5321, Section 4.5.3.2.7 wants 5 minutes. Optional.
 	IdleTimeout Duration `toml:"idle_timeout"`
+}
+
+// PartnerConfig is an operator that is expected to send much. At least one of Addresses and DN must be given.
+type PartnerConfig struct {
+	// Addresses it connects from (or networks, CIDR): not counted by max_connections_per_address, and never sent
+	// away to make room for another.
+	Addresses []string `toml:"addresses"`
+	// DN is the name in its certificate, as the white list writes it: MaxConnections holds in place of
+	// max_connections_per_operator.
+	DN string `toml:"dn"`
+	// MaxConnections is the most at a time. Optional: as many as there is room for.
+	MaxConnections int `toml:"max_connections"`
 }
 
 // IMAPConfig is the front of pharmacy and practice software.
@@ -87,6 +116,8 @@ type IMAPConfig struct {
 	// MaxConnections is the most connections at a time, in all and for one client address. Optional.
 	MaxConnections           int `toml:"max_connections"`
 	MaxConnectionsPerAddress int `toml:"max_connections_per_address"`
+	// ProxyFrom is as in [smtp]. Optional: none.
+	ProxyFrom []string `toml:"proxy_from"`
 	// IdleTimeout is how long a logged-in client may stay silent; RFC 9051, Section 5.4 wants 30 minutes at
 	// least. Optional.
 	IdleTimeout Duration `toml:"idle_timeout"`
@@ -249,6 +280,13 @@ func defaultConfig() *Config {
 			MaxConnections:           1000,
 			MaxConnectionsPerAddress: 100,
 			IdleTimeout:              Duration(5 * time.Minute),
+
+			MaxConnectionsPerOperator: 100,
+			EvictIdle:                 Duration(30 * time.Second),
+			HandshakeTimeout:          Duration(time.Minute),
+			MinRate:                   500,
+			RateWindow:                Duration(time.Minute),
+			MaxErrors:                 20,
 		},
 		IMAP: IMAPConfig{
 			MaxAppendOctets:          40 << 20,

@@ -3,11 +3,14 @@ package main
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
+
+	"mssd/tlsconf"
 )
 
 // checker collects faults; a key that the decoder already complained of is not judged again.
@@ -62,6 +65,25 @@ func (c *Config) checkSMTP(k *checker) {
 		k.bad("smtp.postmaster", "%q; expected the address of a BAL of ours", p)
 	}
 	k.duration("smtp.idle_timeout", c.SMTP.IdleTimeout, time.Second, time.Hour)
+	k.between("smtp.max_connections_per_operator", int64(c.SMTP.MaxConnectionsPerOperator), 1, 100_000)
+	k.duration("smtp.evict_idle", c.SMTP.EvictIdle, time.Second, time.Hour)
+	k.duration("smtp.handshake_timeout", c.SMTP.HandshakeTimeout, time.Second, 10*time.Minute)
+	k.between("smtp.min_rate", int64(c.SMTP.MinRate), 1, 1<<20)
+	k.duration("smtp.rate_window", c.SMTP.RateWindow, time.Second, time.Hour)
+	k.between("smtp.max_errors", int64(c.SMTP.MaxErrors), 1, 10_000)
+	k.networks("smtp.proxy_from", c.SMTP.ProxyFrom)
+	for i, p := range c.SMTP.Partners {
+		if len(p.Addresses) == 0 && p.DN == "" {
+			k.bad("smtp.partners", "number %d has neither addresses nor dn; expected one of them at least", i+1)
+		}
+		k.networks("smtp.partners", p.Addresses)
+		if _, err := tlsconf.ParseDN(p.DN); p.DN != "" && err != nil {
+			k.bad("smtp.partners", "dn %q: %v; expected a name as the white list writes it", p.DN, err)
+		}
+		if p.MaxConnections < 0 || p.MaxConnections > 100_000 {
+			k.bad("smtp.partners", "max_connections %d; expected 0 to 100000", p.MaxConnections)
+		}
+	}
 }
 
 func (c *Config) checkIMAP(k *checker) {
@@ -73,6 +95,7 @@ func (c *Config) checkIMAP(k *checker) {
 	k.between("imap.max_connections", int64(c.IMAP.MaxConnections), 1, 1_000_000)
 	k.between("imap.max_connections_per_address", int64(c.IMAP.MaxConnectionsPerAddress), 1, int64(max(1, c.IMAP.MaxConnections)))
 	// RFC 9051, Section 5.4: the autologout timer is 30 minutes at least.
+	k.networks("imap.proxy_from", c.IMAP.ProxyFrom)
 	k.duration("imap.idle_timeout", c.IMAP.IdleTimeout, 30*time.Minute, 24*time.Hour)
 }
 
@@ -165,6 +188,38 @@ func (k *checker) policyRow(table string, r PolicyRow) {
 			k.oneOf(table+c[0], c[1], policyWords...)
 		}
 	}
+}
+
+// networks judges addresses and networks.
+func (k *checker) networks(key string, list []string) {
+	for _, n := range list {
+		if _, err := parseNetwork(n); err != nil {
+			k.bad(key, "%q; expected an address (192.0.2.1) or a network (192.0.2.0/24, 2001:db8::/32)", n)
+		}
+	}
+}
+
+// parseNetwork reads an address, which is a network of one, or a network in CIDR form.
+func parseNetwork(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil || p.Addr().Is4In6() {
+		return netip.Prefix{}, fmt.Errorf("not an address or a network: %q", s)
+	}
+	return p.Masked(), nil
+}
+
+// parseNetworks is for lists that were judged.
+func parseNetworks(list []string) []netip.Prefix {
+	var nets []netip.Prefix
+	for _, n := range list {
+		if p, err := parseNetwork(n); err == nil {
+			nets = append(nets, p)
+		}
+	}
+	return nets
 }
 
 func setDefault[T comparable](p *T, v T) {

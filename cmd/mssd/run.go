@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,7 @@ import (
 	"mssd/smtpd"
 	"mssd/store"
 	"mssd/tlsconf"
+	"mssd/tlsconf/guard"
 	"mssd/trace"
 )
 
@@ -49,6 +51,7 @@ type front struct {
 	name      string
 	server    server
 	addrs     []string
+	behind    []netip.Prefix // balancers that name the peer
 	listeners []net.Listener
 }
 
@@ -179,9 +182,12 @@ func (d *daemon) makeFronts() {
 		Postmaster: store.Address(strings.ToLower(c.SMTP.Postmaster)),
 		MaxMessage: c.SMTP.MaxMessageOctets, MaxRecipients: c.SMTP.MaxRecipients,
 		MaxConns: c.SMTP.MaxConnections, MaxConnsPerAddr: c.SMTP.MaxConnectionsPerAddress,
+		MaxConnsPerPeer: c.SMTP.MaxConnectionsPerOperator, Partners: partners(c.SMTP.Partners), EvictIdle: time.Duration(c.SMTP.EvictIdle),
+		MaxErrors: c.SMTP.MaxErrors, HandshakeTimeout: time.Duration(c.SMTP.HandshakeTimeout),
+		MinRate: c.SMTP.MinRate, RateWindow: time.Duration(c.SMTP.RateWindow),
 		ReadTimeout: time.Duration(c.SMTP.IdleTimeout), Log: d.log.With("front", "smtp"),
 	}
-	d.fronts = append(d.fronts, &front{name: "smtp", server: d.smtp, addrs: c.SMTP.Listen})
+	d.fronts = append(d.fronts, &front{name: "smtp", server: d.smtp, addrs: c.SMTP.Listen, behind: parseNetworks(c.SMTP.ProxyFrom)})
 	for _, f := range []struct {
 		name     string
 		addrs    []string
@@ -197,7 +203,7 @@ func (d *daemon) makeFronts() {
 			Log: d.log.With("front", f.name),
 		}
 		d.imap = append(d.imap, s)
-		d.fronts = append(d.fronts, &front{name: f.name, server: s, addrs: f.addrs})
+		d.fronts = append(d.fronts, &front{name: f.name, server: s, addrs: f.addrs, behind: parseNetworks(c.IMAP.ProxyFrom)})
 	}
 	d.admin = &admin.Server{
 		Store: d.store, Directory: d.dir, List: d.list, Judge: d.judge, Fronts: d, Argon: argon,
@@ -211,6 +217,16 @@ func (d *daemon) makeFronts() {
 	}
 }
 
+// partners are those of the configuration, which was checked.
+func partners(list []PartnerConfig) []smtpd.Partner {
+	var out []smtpd.Partner
+	for _, p := range list {
+		dn, _ := tlsconf.ParseDN(p.DN) // zero: none
+		out = append(out, smtpd.Partner{Addresses: parseNetworks(p.Addresses), DN: dn, MaxConns: p.MaxConnections})
+	}
+	return out
+}
+
 // bind opens every listener before any front serves: a taken port is found before the first letter is taken.
 func (d *daemon) bind() error {
 	for _, f := range d.fronts {
@@ -219,7 +235,7 @@ func (d *daemon) bind() error {
 			if err != nil {
 				return fmt.Errorf("front %s: cannot listen on %s: %w (is another mail server running? ss -ltnp shows who has the port)", f.name, a, cause(err))
 			}
-			f.listeners = append(f.listeners, l)
+			f.listeners = append(f.listeners, guard.Behind(l, f.behind, d.log.With("front", f.name)))
 		}
 		if f.name == "admin" {
 			l, err := admin.Listen(d.cfg.Admin.Socket, len(d.cfg.Admin.AllowUIDs) > 0)

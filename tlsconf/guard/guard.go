@@ -1,6 +1,8 @@
 // Package guard stands between the network and a front: every accepted connection of smtpd and
 // imapd passes through it, below TLS.
 //
+// Behind, in front of it all, learns from our own balancers who the peer is (PROXY protocol).
+//
 // A Listener accepts, counts and caps connections and hands each out as a *Conn; the front reads and
 // writes the Conn (or TLS over it) and tells it which phase the session is in: handshake, waiting
 // for a command, message transfer. A Set knows all live connections, for a graceful end and for a
