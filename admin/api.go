@@ -20,8 +20,9 @@ type BAL struct {
 	Octets        int64     `json:"octets"`
 	QuotaOctets   int64     `json:"quota_octets"`
 	QuotaMessages int64     `json:"quota_messages"`
-	Members       []Member  `json:"members,omitempty"`   // only when one BAL is asked for
-	Mailboxes     []Mailbox `json:"mailboxes,omitempty"` // only when one BAL is asked for
+	Unavailable   string    `json:"unavailable,omitempty"` // why it cannot be used: what is kept of it is damaged
+	Members       []Member  `json:"members,omitempty"`     // only when one BAL is asked for
+	Mailboxes     []Mailbox `json:"mailboxes,omitempty"`   // only when one BAL is asked for
 }
 
 // Member is a person with a role. A hash is never part of it.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,8 +21,11 @@ func (s *Server) bal(b store.BAL) BAL {
 func (s *Server) balList(r *http.Request) (any, error) {
 	s.Store.Record(event(r, trace.Admin, "bal list"))
 	list := []BAL{}
+	faults := s.faults()
 	for _, b := range s.Store.BALs() {
-		list = append(list, s.bal(b))
+		doc := s.bal(b)
+		doc.Unavailable = faults[b.ID]
+		list = append(list, doc)
 	}
 	slices.SortFunc(list, func(a, b BAL) int { return strings.Compare(a.Address, b.Address) })
 	return list, nil
@@ -29,13 +33,28 @@ func (s *Server) balList(r *http.Request) (any, error) {
 
 func (s *Server) balShow(r *http.Request) (any, error) {
 	b, err := s.Store.BAL(address(r.PathValue("address")))
-	if err != nil {
+	unavailable := errors.Is(err, store.ErrUnavailable) && b.Address != ""
+	if err != nil && !unavailable {
 		return nil, err
 	}
 	ev := event(r, trace.Admin, "bal show")
 	ev.BAL = string(b.Address)
 	s.Store.Record(ev)
+	if unavailable {
+		doc := s.bal(b)
+		doc.Unavailable = s.faults()[b.ID]
+		return doc, nil
+	}
 	return s.wholeBAL(b)
+}
+
+// faults says why BALs are unavailable.
+func (s *Server) faults() map[store.BALID]string {
+	m := map[store.BALID]string{}
+	for _, f := range s.Store.Unavailable() {
+		m[f.BAL] = f.Reason
+	}
+	return m
 }
 
 func (s *Server) wholeBAL(b store.BAL) (BAL, error) {

@@ -259,6 +259,8 @@ func problem(err error) *Problem {
 		return p
 	case errors.Is(err, store.ErrNoBAL):
 		return &Problem{http.StatusNotFound, "this store has no such BAL", "mssd bal list shows those it has"}
+	case errors.Is(err, store.ErrUnavailable):
+		return &Problem{http.StatusServiceUnavailable, "this BAL is unavailable: what is kept of it is damaged", "mssd bal show and mssd fsck say why; nothing was changed"}
 	case errors.Is(err, store.ErrBALExists):
 		return &Problem{http.StatusConflict, "a BAL of this address is there already", "mssd bal show prints it"}
 	case errors.Is(err, store.ErrNoMember):

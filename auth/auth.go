@@ -118,6 +118,10 @@ func (a *Authenticator) Password(ctx context.Context, user, password string, rem
 		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", "throttled")
 		return nil, ErrThrottled
 	}
+	if c.later {
+		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", store.ErrUnavailable)
+		return nil, ErrUnavailable
+	}
 	match, err := a.verify(ctx, c, password)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ type candidate struct {
 	found  bool   // bal and member are set
 	inBAL  bool   // bal is set
 	refuse string // why this login cannot succeed; "" it can
+	later  bool   // the store cannot tell for now
 }
 
 func (c candidate) ok() bool { return c.found && c.refuse == "" }
@@ -59,6 +61,9 @@ func (a *Authenticator) resolve(user string, now time.Time) candidate {
 	user = strings.ToLower(user)
 	name := ""
 	bal, err := a.cfg.Store.BAL(store.Address(user))
+	if errors.Is(err, store.ErrUnavailable) && bal.Address != "" {
+		return unavailable(bal)
+	}
 	if err != nil {
 		at := strings.LastIndexByte(user, '@')
 		if at < 0 {
@@ -66,10 +71,14 @@ func (a *Authenticator) resolve(user string, now time.Time) candidate {
 		}
 		cut := strings.LastIndexByte(user[:at], '%')
 		if cut < 0 {
-			return candidate{}
+			return candidate{later: errors.Is(err, store.ErrUnavailable)}
 		}
 		name = user[:cut]
-		if bal, err = a.cfg.Store.BAL(store.Address(user[cut+1:])); err != nil || name == "" {
+		bal, err = a.cfg.Store.BAL(store.Address(user[cut+1:]))
+		if errors.Is(err, store.ErrUnavailable) {
+			return unavailable(bal)
+		}
+		if err != nil || name == "" {
 			return candidate{}
 		}
 	}
@@ -79,6 +88,11 @@ func (a *Authenticator) resolve(user string, now time.Time) candidate {
 		c.refuse = "the BAL is " + bal.State.String()
 	}
 	return c
+}
+
+// unavailable is a BAL of which nobody can say who may log in; bal may be empty.
+func unavailable(bal store.BAL) candidate {
+	return candidate{bal: bal, inBAL: bal.Address != "", later: true}
 }
 
 // pick chooses the member: the one named, or the only one whose password is in force.

@@ -231,7 +231,7 @@ func SenderName(st *store.Store, a message.Address) string {
 	if a == "" {
 		return "<>"
 	}
-	if bal, err := st.BAL(store.Address(a.Lower())); err == nil {
+	if bal, _ := st.BAL(store.Address(a.Lower())); bal.Address != "" {
 		return string(bal.Address)
 	}
 	return st.Pseudonym("sender", strings.ToLower(string(a)))

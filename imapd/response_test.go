@@ -32,6 +32,7 @@ func TestRespond(t *testing.T) {
 		{store.ErrName, "NO [CANNOT]"},
 		{store.ErrNoMessage, "NO [EXPUNGEISSUED]"},
 		{store.ErrOverQuota, "NO [OVERQUOTA]"},
+		{store.ErrUnavailable, "NO [UNAVAILABLE]"},
 		{store.ErrNoSpace, "NO [UNAVAILABLE]"},
 		{store.ErrMissing, "NO [UNAVAILABLE]"},
 		{store.ErrCorrupt, "NO [UNAVAILABLE]"},

@@ -118,6 +118,8 @@ func replyTo(err error) reply {
 		return r(550, 5, 7, 1, "relaying denied")
 	case errors.Is(err, store.ErrNoBAL), errors.Is(err, errNotOpen):
 		return r(550, 5, 1, 1, "no such mailbox here")
+	case errors.Is(err, store.ErrUnavailable):
+		return r(451, 4, 3, 0, "mailbox cannot be used now, try again later")
 	case errors.Is(err, errNotInDir):
 		return r(550, 5, 1, 1, "mailbox is not in the directory")
 	case errors.Is(err, errSuspended):

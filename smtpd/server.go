@@ -327,7 +327,10 @@ func (s *Server) postmasterBAL(domain string) (store.BAL, error) {
 	var found store.BAL
 	for _, b := range s.Store.BALs() {
 		fits := b.Kind == store.ORG && b.State == store.Active && (domain == "" || b.Address.Domain() == domain)
-		if fits && (found.Address == "" || b.Address < found.Address) {
+		if !fits || found.Address != "" && b.Address > found.Address {
+			continue
+		}
+		if _, err := s.Store.BAL(b.Address); err == nil { // else it is unavailable
 			found = b
 		}
 	}

@@ -138,6 +138,9 @@ func (a *apply) bal(id BALID) (*balWork, error) {
 		if m == nil {
 			return nil, ErrNoBAL
 		}
+		if m.fault != nil {
+			return nil, m.fault
+		}
 		w = &balWork{balState: *m, shared: true}
 		a.bals[id] = w
 	}
@@ -164,7 +167,9 @@ func (a *apply) ownBAL(id BALID) (*balWork, error) {
 func (a *apply) balByAddress(addr Address) (*balWork, error) {
 	id, ok := a.byAddr[addr]
 	if !ok {
-		id = a.s.mem.byAddr[addr]
+		if id, ok = a.s.mem.byAddr[addr]; !ok {
+			return nil, a.s.mem.notFound()
+		}
 	}
 	return a.ownBAL(id)
 }
@@ -174,6 +179,9 @@ func (a *apply) box(r Ref) (*boxWork, error) {
 	w := a.boxes[r.Mailbox]
 	if w == nil {
 		m := a.s.mem.boxes[r.Mailbox]
+		if b := a.s.mem.bals[r.BAL]; b != nil && b.fault != nil {
+			return nil, b.fault
+		}
 		if m == nil {
 			return nil, ErrNoMailbox
 		}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ func (a *apply) putBAL(op PutBAL, res *OpResult) error {
 		w.QuotaOctets, w.QuotaMessages = op.BAL.QuotaOctets, op.BAL.QuotaMessages
 		res.BAL = w.ID
 		return nil
-	case !op.Create:
+	case !op.Create || !errors.Is(err, ErrNoBAL):
 		return err
 	}
 	return a.createBAL(op.BAL, res)

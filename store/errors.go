@@ -12,6 +12,7 @@ var (
 	ErrFailed        = errors.New("store: failed; the state on disk is unknown until the next start")
 	ErrNoSpace       = errors.New("store: no space left on the disk")
 	ErrNoBAL         = errors.New("store: no such BAL")
+	ErrUnavailable   = errors.New("store: what is kept of this BAL is damaged, it cannot be used until that is mended")
 	ErrBALExists     = errors.New("store: BAL exists")
 	ErrBALFixed      = errors.New("store: address and kind of a BAL never change")
 	ErrNoMember      = errors.New("store: no such member")

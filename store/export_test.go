@@ -55,3 +55,6 @@ func (s *Store) NamedBox(k, v []byte, name string) []byte {
 	}
 	return encodeBox(&r)
 }
+
+// SlotPlace is where the key of a BAL stands in the file keys.
+func SlotPlace(id BALID) (off, length int64) { return keysHead + int64(id)*slotLen, slotLen }

@@ -25,6 +25,8 @@ type memory struct {
 	// could make them without end.
 	wordOctets int
 	rights     map[BALID]map[*Watcher]struct{}
+	damage     []Problem // records that cannot be used and belong to no BAL of ours
+	unnamed    int       // BALs whose address cannot be read
 }
 
 // balState is a BAL with what hangs on it. A published one is never changed, only replaced.
@@ -33,6 +35,7 @@ type balState struct {
 	names   map[string]MailboxID
 	members map[string]Member
 	subs    map[string]struct{}
+	fault   error // ErrUnavailable with the reason; such a BAL has neither names nor members nor mailboxes
 }
 
 // boxState is a mailbox, with what sessions share of it.
@@ -50,7 +53,8 @@ func newMemory(keys *keyring) *memory {
 		rights: map[BALID]map[*Watcher]struct{}{}}
 }
 
-// loadMemory reads everything but rows from the index.
+// loadMemory reads everything but rows from the index. What is damaged of one BAL makes this BAL unavailable and
+// nothing else.
 func loadMemory(tx *bolt.Tx, keys *keyring) (*memory, error) {
 	m := newMemory(keys)
 	var err error
@@ -62,10 +66,17 @@ func loadMemory(tx *bolt.Tx, keys *keyring) (*memory, error) {
 		load   func(k, v []byte) error
 	}{{bktBAL, m.loadBAL}, {bktMember, m.loadMember}, {bktMailbox, m.loadBox}, {bktSub, m.loadSub}, {bktKeywords, m.loadKeywords}}
 	for _, st := range steps {
-		if err := tx.Bucket(bucketNames[st.bucket]).ForEach(st.load); err != nil {
+		err := tx.Bucket(bucketNames[st.bucket]).ForEach(func(k, v []byte) error {
+			if err := st.load(k, v); err != nil {
+				m.damaged(st.bucket, k, err)
+			}
+			return nil
+		})
+		if err != nil {
 			return nil, fmt.Errorf("bucket %s: %w", bucketNames[st.bucket], err)
 		}
 	}
+	m.setAside()
 	return m, nil
 }
 
@@ -74,23 +85,20 @@ func (m *memory) loadBAL(k, v []byte) error {
 	if err != nil {
 		return err
 	}
-	m.setBAL(&balState{BAL: b, names: map[string]MailboxID{}, members: map[string]Member{}, subs: map[string]struct{}{}})
+	m.setBAL(newBALState(b))
 	return nil
 }
 
+func newBALState(b BAL) *balState {
+	return &balState{BAL: b, names: map[string]MailboxID{}, members: map[string]Member{}, subs: map[string]struct{}{}}
+}
+
 func (m *memory) setBAL(b *balState) {
-	if _, ok := m.bals[b.ID]; !ok {
+	if _, ok := m.bals[b.ID]; !ok && b.Address != "" {
 		m.byAddr[b.Address] = b.ID
 		m.domains[b.Address.Domain()]++
 	}
 	m.bals[b.ID] = b
-}
-
-func (m *memory) balOf(id BALID) (*balState, error) {
-	if b := m.bals[id]; b != nil {
-		return b, nil
-	}
-	return nil, fmt.Errorf("%w: record of BAL %d", ErrCorrupt, id)
 }
 
 func (m *memory) loadMember(k, v []byte) error {
@@ -160,40 +168,42 @@ func (m *memory) loadKeywords(k, v []byte) error {
 	return err
 }
 
-// BAL is the BAL of that address, ErrNoBAL where there is none.
+// BAL is the BAL of that address, ErrNoBAL where there is none. ErrUnavailable comes with what is known of a BAL that
+// is damaged, and for any other address while there is a BAL whose own cannot be read: it may be this one.
 func (s *Store) BAL(a Address) (BAL, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if b := s.mem.bals[s.mem.byAddr[a]]; b != nil {
-		return b.BAL, nil
-	}
-	return BAL{}, ErrNoBAL
+	return s.mem.balAt(a)
 }
 
-// BALByID is the BAL of that number, ErrNoBAL where there is none.
+// BALByID is the BAL of that number, ErrNoBAL where there is none, ErrUnavailable with what is known of one that is
+// damaged.
 func (s *Store) BALByID(id BALID) (BAL, error) {
 	b, err := s.bal(id)
-	if err != nil {
+	if b == nil {
 		return BAL{}, err
 	}
-	return b.BAL, nil
+	return b.BAL, err
 }
 
+// bal is the state of a BAL. ErrUnavailable comes with it.
 func (s *Store) bal(id BALID) (*balState, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if b := s.mem.bals[id]; b != nil {
-		return b, nil
+		return b, b.fault
 	}
 	return nil, ErrNoBAL
 }
 
-// BALs are all BALs, by address.
+// BALs are all BALs that have an address, by address; those that are unavailable too.
 func (s *Store) BALs() []BAL {
 	s.mu.RLock()
 	all := make([]BAL, 0, len(s.mem.bals))
 	for _, b := range s.mem.bals {
-		all = append(all, b.BAL)
+		if b.Address != "" {
+			all = append(all, b.BAL)
+		}
 	}
 	s.mu.RUnlock()
 	slices.SortFunc(all, func(a, b BAL) int { return cmp.Compare(a.Address, b.Address) })
@@ -207,11 +217,11 @@ func (s *Store) Domains() []string {
 	return slices.Sorted(maps.Keys(s.mem.domains))
 }
 
-// HasDomain reports whether a BAL of that domain exists; the domain is in lower case.
+// HasDomain reports whether a BAL of that domain exists, or may exist; the domain is in lower case.
 func (s *Store) HasDomain(domain string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.mem.domains[domain] > 0
+	return s.mem.domains[domain] > 0 || s.mem.unnamed > 0
 }
 
 // Members are the members of a BAL, ended ones included, by id.
@@ -230,6 +240,9 @@ func (s *Store) Mailboxes(id BALID) ([]Mailbox, error) {
 	b := s.mem.bals[id]
 	if b == nil {
 		return nil, ErrNoBAL
+	}
+	if b.fault != nil {
+		return nil, b.fault
 	}
 	all := make([]Mailbox, 0, len(b.names))
 	seen := map[string]bool{}
@@ -254,6 +267,9 @@ func (s *Store) Mailbox(id BALID, name string) (Mailbox, error) {
 	b := s.mem.bals[id]
 	if b == nil {
 		return Mailbox{}, ErrNoBAL
+	}
+	if b.fault != nil {
+		return Mailbox{}, b.fault
 	}
 	mb, ok := b.names[name]
 	if !ok {

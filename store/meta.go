@@ -365,7 +365,9 @@ func (m *metaDB) missing(from []byte) (ids []trace.ID, next []byte, err error) {
 		c := tx.Bucket(bucketNames[bktBlob]).Cursor()
 		k, _ := c.Seek(append([]byte{}, from...))
 		for ; k != nil && len(page) < 1000; k, _ = c.Next() {
-			page = append(page, idOfKey(k))
+			if keyIs(k, 8) {
+				page = append(page, idOfKey(k))
+			}
 		}
 		next = bytes.Clone(k)
 		return nil
@@ -418,7 +420,7 @@ func (m *metaDB) byMessageID(messageID string) ([]trace.ID, error) {
 	m.mu.Unlock()
 	err := m.view(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bktMsgID).Cursor()
-		for k, _ := c.Seek(h); bytes.HasPrefix(k, h) && len(ids) < 1000; k, _ = c.Next() {
+		for k, _ := c.Seek(h); bytes.HasPrefix(k, h) && keyIs(k, len(h)+8) && len(ids) < 1000; k, _ = c.Next() {
 			ids = append(ids, idOfKey(k))
 		}
 		return nil

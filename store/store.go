@@ -280,6 +280,7 @@ func (s *Store) openIndex() error {
 		if s.mem, err = loadMemory(tx, s.keys); err != nil {
 			return err
 		}
+		s.logDamage()
 		s.once, err = loadOnce(tx)
 		return err
 	})

@@ -166,6 +166,9 @@ func (s *Store) traceStart(t time.Time) (seq uint64, err error) {
 		if lo == nil {
 			return nil
 		}
+		if !keyIs(lo, 8) || !keyIs(hi, 8) {
+			return corrupt("key of an event")
+		}
 		first, last := seqOfKey(lo), seqOfKey(hi)
 		n := sort.Search(int(last-first)+1, func(i int) bool {
 			e, err2 := decodeEvent(b.Get(keySeq(first + uint64(i))))
@@ -186,6 +189,9 @@ func (s *Store) tracePage(from uint64, look func(trace.Event)) (next uint64, err
 		c := tx.Bucket(bucketNames[bktTrace]).Cursor()
 		n := 0
 		for k, v := c.Seek(keySeq(from)); k != nil; k, v = c.Next() {
+			if !keyIs(k, 8) {
+				return corrupt("key of an event")
+			}
 			if n++; n > tracePage {
 				next = seqOfKey(k)
 				return nil

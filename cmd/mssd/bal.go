@@ -71,6 +71,9 @@ func newBALList() *cobra.Command {
 			return ask.print(cmd.OutOrStdout(), list, func(w io.Writer) {
 				row(w, "ADDRESS", "KIND", "STATE", "LISTING", "STRUCTURE", "MESSAGES", "SIZE")
 				for _, b := range list {
+					if b.Unavailable != "" {
+						b.State = "unavailable"
+					}
 					row(w, b.Address, b.Kind, b.State, b.Listing, dash(b.Structure), b.Messages, octets(b.Octets))
 				}
 			})
@@ -100,6 +103,9 @@ func showBAL(w io.Writer, b admin.BAL) {
 	row(w, "address", b.Address)
 	row(w, "kind", b.Kind)
 	row(w, "state", b.State)
+	if b.Unavailable != "" {
+		row(w, "unavailable", b.Unavailable)
+	}
 	row(w, "listing", b.Listing)
 	row(w, "structure", dash(b.Structure))
 	row(w, "created", b.Created.UTC().Format(time.RFC3339))

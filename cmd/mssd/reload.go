@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"mssd/store"
 	"mssd/trace"
 )
 
@@ -69,5 +70,21 @@ func (d *daemon) Degraded() []string {
 		out = append(out, fmt.Sprintf("disk of the store: %s free, mail is refused (452) under %s", octets(free), octets(floor)))
 	}
 	add("store", d.store.Err())
+	return append(out, damageOf(d.store)...)
+}
+
+// damageOf says what the store cannot use, a few of each kind.
+func damageOf(st *store.Store) (out []string) {
+	const most = 10
+	faults, records := st.Unavailable(), st.Damage()
+	for _, f := range faults[:min(len(faults), most)] {
+		out = append(out, f.String())
+	}
+	if n := len(faults) - most; n > 0 {
+		out = append(out, fmt.Sprintf("%d more BALs are unavailable", n))
+	}
+	if n := len(records); n > 0 {
+		out = append(out, fmt.Sprintf("%d records of the index cannot be used: mssd fsck lists them", n))
+	}
 	return out
 }
