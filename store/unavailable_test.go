@@ -285,4 +285,3 @@ func TestForeignRecords(t *testing.T) {
 		}
 	}
 }
-
