@@ -87,6 +87,14 @@ type Incoming struct {
 	ReversePath message.Address // "" for the null sender
 	Recipients  []Recipient
 	EnvID, Ret  string // of RFC 3461; "" when not given
+	HeaderFrom  HeaderFrom
+}
+
+// HeaderFrom is what was found out about the From field: whether each of its domains is bound to the peer's
+// certificate by the white list.
+type HeaderFrom struct {
+	Result string // "pass", "fail", "none" (no address in From) or "temperror", words of RFC 8601; "" not looked at
+	Domain string // one of the white list: for "pass" the first, for "fail" the first that is bound to another; "" none
 }
 
 // Deliver stores the message for all recipients and returns its ID. With duplicate true nothing was
@@ -186,6 +194,9 @@ func (d *Delivery) events(in *Incoming, rcpts []Recipient, inboxes []store.Ref, 
 		if m.Faults != 0 {
 			attrs = append(attrs, trace.Attr{Key: trace.KeyFaults, Value: fmt.Sprint(m.Faults)})
 		}
+	}
+	if in.HeaderFrom.Result != "" {
+		attrs = append(attrs, trace.Attr{Key: trace.KeyHeaderFrom, Value: clip(strings.TrimSpace(in.HeaderFrom.Result+" "+printable(in.HeaderFrom.Domain)), 300)})
 	}
 	if in.EnvID != "" {
 		attrs = append(attrs, trace.Attr{Key: trace.KeyEnvID, Value: d.cfg.Store.Pseudonym("envid", in.EnvID)})

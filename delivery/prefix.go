@@ -69,6 +69,13 @@ func (d *Delivery) authResults(f *folder, in *Incoming) {
 	if in.ListVersion != "" {
 		f.word("policy.whitelist=" + quoted(clip(in.ListVersion, maxWord)))
 	}
+	if h := in.HeaderFrom; h.Result != "" {
+		f.glue(";")
+		f.word("x-mssante-from=" + atomic(h.Result))
+		if h.Domain != "" {
+			f.word("header.from=" + printable(clip(h.Domain, maxHelo)))
+		}
+	}
 }
 
 // received is the time stamp line of RFC 5321, Section 4.4. "for" stands only where there is one

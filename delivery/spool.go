@@ -138,6 +138,9 @@ func (s *Spool) SHA256() [32]byte { return s.digest }
 // Meta is the structure of the message, after Finish; nil before.
 func (s *Spool) Meta() *message.Meta { return s.meta }
 
+// FromDomains are the domains of the addresses in From, after Finish; see message.Scanner.
+func (s *Spool) FromDomains() []string { return s.scan.FromDomains() }
+
 // lineCheck holds the rules on line ends (RFC 5321, Section 2.3.8: CR and LF only together; no NUL:
 // RFC 5322, Section 4) and counts the Received fields of the top header, in windows of any size.
 type lineCheck struct {

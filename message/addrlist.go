@@ -188,6 +188,8 @@ func (p *addressParser) flush() {
 	p.reset()
 }
 
+const missingDomain = "MISSING_DOMAIN"
+
 // address splits what was read at its last "@". IMAP needs both halves: a NIL host means a group. The words for a missing one
 // are those of Dovecot, which clients know.
 func (p *addressParser) address() mailAddress {
@@ -199,7 +201,7 @@ func (p *addressParser) address() mailAddress {
 		a.mailbox = "MISSING_MAILBOX"
 	}
 	if a.host == "" {
-		a.host = "MISSING_DOMAIN"
+		a.host = missingDomain
 	}
 	return a
 }

@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -99,6 +100,34 @@ func (s *Scanner) envelopeField(env *envelope, name, value []byte) {
 	}
 }
 
+// maxFrom bounds the domains that FromDomains yields.
+const maxFrom = 16
+
+// FromDomains are the domains of the addresses in the From fields of the top header, in lower case, each once, known
+// after Finish: empty where there is no address. An address without a domain, and what is beyond the first 16, shows
+// as "".
+func (s *Scanner) FromDomains() []string { return s.from }
+
+func domainsOf(list *[]mailAddress) []string {
+	if list == nil {
+		return nil
+	}
+	var out []string
+	for _, a := range *list {
+		d := strings.ToLower(a.host)
+		switch {
+		case a.group != noGroup:
+			continue
+		case a.host == missingDomain || len(d) > 255 || len(out) >= maxFrom:
+			d = ""
+		}
+		if !slices.Contains(out, d) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
 func (s *Scanner) addresses(p **[]mailAddress, value []byte) {
 	list := parseAddresses(unfold(value))
 	if *p != nil {
@@ -131,6 +160,7 @@ func (s *Scanner) describeMessage(e *entity, env *envelope, h []byte) {
 		if env.messageID != nil {
 			s.meta.MessageID = strings.ToValidUTF8((*env.messageID)[:min(len(*env.messageID), 998)], "?")
 		}
+		s.from = domainsOf(env.from)
 		s.headerText(h)
 		if b, ok := s.body.(*bounded); ok {
 			b.limit = MaxText - maxNameText - len(s.headers.(*bounded).buf)

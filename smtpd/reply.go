@@ -28,6 +28,7 @@ var (
 	errNonASCII      = errors.New("smtpd: address with octets outside ASCII")
 	errNotBound      = errors.New("smtpd: white list does not bind the sender's domain to the certificate")
 	errNotListed     = errors.New("smtpd: sender's domain not in the white list")
+	errFrom          = errors.New("smtpd: white list does not bind the domain of From to the certificate")
 	errListUnknown   = errors.New("smtpd: white list cannot tell now")
 	errRelay         = errors.New("smtpd: recipient's domain not ours")
 	errNotOpen       = errors.New("smtpd: BAL declared, not opened")
@@ -104,6 +105,8 @@ func replyTo(err error) reply {
 		return r(550, 5, 7, 1, "certificate not bound to the sender's domain in the white list")
 	case errors.Is(err, errNotListed):
 		return r(550, 5, 7, 1, "sender's domain is not in the white list")
+	case errors.Is(err, errFrom):
+		return r(550, 5, 7, 1, "From: names a domain that the white list does not bind to your certificate, or none")
 	case errors.Is(err, errListUnknown):
 		return r(451, 4, 7, 1, "white list cannot be checked now, try again later")
 	case errors.Is(err, errNeedTLS):

@@ -74,6 +74,8 @@ type Server struct {
 	// BAL of the domain, by address; where there is none, such mail is deferred.
 	Postmaster store.Address
 
+	HeaderFrom HeaderFrom
+
 	MaxMessage       int64         // octets; 0: 150 MiB
 	MaxRecipients    int           // per message; 0: 100 (RFC 5321, Section 4.5.3.1.8)
 	MaxErrors        int           // refusals in a row on one connection; 0: 20

@@ -299,6 +299,9 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, e
 	if err := sp.Finish(); err != nil {
 		return 0, err
 	}
+	if err := s.headerFrom(&tx.in, sp.FromDomains()); err != nil {
+		return 0, err
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.w.ctx), commitWithin)
 	defer cancel()
 	id, dup, err := s.srv.Delivery.Deliver(ctx, sp, &tx.in)

@@ -126,6 +126,7 @@ const (
 	KeyCount       = "count"        //
 	KeyAct         = "act"          // what an operator or the daemon did
 	KeyVersion     = "version"      // of the daemon
+	KeyHeaderFrom  = "header_from"  // whether From is bound to the peer's certificate, and its domain
 )
 
 // keys is the closed list in printing and storing order.
@@ -134,7 +135,7 @@ var keys = [...]string{
 	KeyListVersion, KeyDirectory, KeyPolicy, KeySource, KeyGeneration, KeyAge, KeyLive, KeyNote, KeySize,
 	KeyRecipients, KeyBlobSHA, KeyMessageID, KeyEnvID, KeyPrevious, KeyFaults, KeyFlags, KeyItems, KeyTo,
 	KeyToUIDs, KeyMethod, KeyClient, KeyRemote, KeyRole, KeyMember, KeyState, KeyDuration, KeyCount, KeyAct,
-	KeyVersion,
+	KeyVersion, KeyHeaderFrom,
 }
 
 func keyIndex(key string) (int, bool) {

@@ -77,6 +77,10 @@ type SMTPConfig struct {
 	RateWindow Duration `toml:"rate_window"`
 	// MaxErrors is the most refusals in a row on one connection. Optional.
 	MaxErrors int `toml:"max_errors"`
+	// HeaderFrom says what is done when the white list does not bind the domain of a message's From field to the
+	// peer's certificate: "note" (in Authentication-Results and the trace), "refuse" (550) or "off". The official text
+	// on this could not be read: a refusal might lose mail that operators forward, so that it is noted. Optional.
+	HeaderFrom string `toml:"header_from"`
 	// ProxyFrom holds the addresses (or networks, CIDR) of our own balancers, whose connections begin with a header of
 	// the PROXY protocol that names the peer. From anybody else such a header is refused. Optional: none.
 	ProxyFrom []string `toml:"proxy_from"`
@@ -287,6 +291,7 @@ func defaultConfig() *Config {
 			MinRate:                   500,
 			RateWindow:                Duration(time.Minute),
 			MaxErrors:                 20,
+			HeaderFrom:                "note",
 		},
 		IMAP: IMAPConfig{
 			MaxAppendOctets:          40 << 20,

@@ -71,6 +71,7 @@ func (c *Config) checkSMTP(k *checker) {
 	k.between("smtp.min_rate", int64(c.SMTP.MinRate), 1, 1<<20)
 	k.duration("smtp.rate_window", c.SMTP.RateWindow, time.Second, time.Hour)
 	k.between("smtp.max_errors", int64(c.SMTP.MaxErrors), 1, 10_000)
+	k.oneOf("smtp.header_from", c.SMTP.HeaderFrom, "note", "refuse", "off")
 	k.networks("smtp.proxy_from", c.SMTP.ProxyFrom)
 	for i, p := range c.SMTP.Partners {
 		if len(p.Addresses) == 0 && p.DN == "" {

@@ -183,7 +183,7 @@ func (d *daemon) makeFronts() {
 		MaxMessage: c.SMTP.MaxMessageOctets, MaxRecipients: c.SMTP.MaxRecipients,
 		MaxConns: c.SMTP.MaxConnections, MaxConnsPerAddr: c.SMTP.MaxConnectionsPerAddress,
 		MaxConnsPerPeer: c.SMTP.MaxConnectionsPerOperator, Partners: partners(c.SMTP.Partners), EvictIdle: time.Duration(c.SMTP.EvictIdle),
-		MaxErrors: c.SMTP.MaxErrors, HandshakeTimeout: time.Duration(c.SMTP.HandshakeTimeout),
+		HeaderFrom: headerFrom[c.SMTP.HeaderFrom], MaxErrors: c.SMTP.MaxErrors, HandshakeTimeout: time.Duration(c.SMTP.HandshakeTimeout),
 		MinRate: c.SMTP.MinRate, RateWindow: time.Duration(c.SMTP.RateWindow),
 		ReadTimeout: time.Duration(c.SMTP.IdleTimeout), Log: d.log.With("front", "smtp"),
 	}
@@ -216,6 +216,8 @@ func (d *daemon) makeFronts() {
 		d.fronts = append(d.fronts, &front{name: "metrics", server: newPage(d), addrs: []string{c.Metrics.Listen}})
 	}
 }
+
+var headerFrom = map[string]smtpd.HeaderFrom{"note": smtpd.NoteFrom, "refuse": smtpd.RefuseFrom, "off": smtpd.IgnoreFrom}
 
 // partners are those of the configuration, which was checked.
 func partners(list []PartnerConfig) []smtpd.Partner {

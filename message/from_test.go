@@ -1,0 +1,44 @@
+package message
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// What people read as the sender must not escape the judgement by being written in another way.
+func TestFromDomains(t *testing.T) {
+	var many strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&many, "a@d%d.test, ", i)
+	}
+	for _, tc := range []struct {
+		header string
+		want   []string
+	}{
+		{"From: Officine <pharmacie@Officine.TEST>\r\n", []string{"officine.test"}},
+		{"from : a@b.test\r\n", []string{"b.test"}},
+		{"From: a@b.test, \"c@d.test\" <e@f.test>\r\n", []string{"b.test", "f.test"}},
+		{"From: a@b.test\r\nFrom: x@evil.test\r\n", []string{"b.test", "evil.test"}},
+		{"From: groupe: a@b.test, c@d.test;\r\n", []string{"b.test", "d.test"}},
+		{"From: =?utf-8?q?a=40b.test?= <e@f.test>\r\n", []string{"f.test"}},
+		{"From: a@b.test,\r\n c@d.test\r\n", []string{"b.test", "d.test"}},
+		{"From: nobody\r\n", []string{""}},
+		{"From:\r\n", nil},
+		{"Subject: a@b.test\r\n", nil},
+		{"From: " + many.String() + "\r\n", append(func() (l []string) {
+			for i := range maxFrom {
+				l = append(l, fmt.Sprintf("d%d.test", i))
+			}
+			return
+		}(), "")},
+	} {
+		s := NewScanner()
+		fmt.Fprintf(s, "%sTo: x@y.test\r\n\r\nFrom: z@body.test\r\n", tc.header)
+		s.Finish()
+		if got := s.FromDomains(); !slices.Equal(got, tc.want) {
+			t.Errorf("%q: %q, want %q", tc.header, got, tc.want)
+		}
+	}
+}
