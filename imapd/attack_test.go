@@ -206,3 +206,20 @@ func TestOpenSSL(t *testing.T) {
 		t.Errorf("openssl: %s", out)
 	}
 }
+
+// TestFloodWithoutLogin: connections that never log in hold every place there is; a pharmacy still gets in, and who is in
+// stays.
+func TestFloodWithoutLogin(t *testing.T) {
+	w := newWorld(t, func(s *Server) { s.MaxConns, s.MaxConnsPerAddr, s.LoginTime = 20, 1000, time.Hour })
+	first := w.login(ownerName, "INBOX")
+	for range 60 {
+		nc, err := net.Dial("tcp", w.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { nc.Close() })
+	}
+	second := w.login(ownerName, "INBOX")
+	first.ok("NOOP")
+	second.ok("NOOP")
+}

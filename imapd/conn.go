@@ -88,7 +88,11 @@ func (c *conn) recover() {
 func (c *conn) hangUp(nc net.Conn) func() {
 	return func() {
 		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
-		_, _ = io.WriteString(nc, "* BYE The server is going down, come back in a moment\r\n")
+		bye := "* BYE The server is going down, come back in a moment\r\n"
+		if c.guard.Evicted() {
+			bye = "* BYE [UNAVAILABLE] Too many connections, and this one has not logged in\r\n"
+		}
+		_, _ = io.WriteString(nc, bye)
 		_ = nc.Close()
 		_ = c.guard.Close()
 	}
@@ -219,6 +223,9 @@ func (c *conn) loggedIn(p *auth.Principal) {
 	c.log = c.log.With("bal", string(p.Grants[0].BAL.Address))
 	_ = c.guard.SetReadDeadline(time.Time{})
 	c.guard.SetIdle(c.srv.IdleTime)
+	// From here on it keeps its place before those who have not logged in. How many connections one person has is
+	// bounded by their address only: a pharmacy's workstations share both.
+	c.srv.set.Prove(c.guard, p.Person, c.srv.set.Limits().MaxConns)
 }
 
 // home is the BAL whose name stands in the log and the trace for the whole session.

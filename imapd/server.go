@@ -83,6 +83,7 @@ func (s *Server) limits() guard.Limits {
 	return guard.Limits{
 		MaxConns: s.MaxConns, MaxPerAddr: s.MaxConnsPerAddr,
 		HandshakeTimeout: min(s.LoginTime, 30*time.Second), IdleTimeout: s.IdleTime, WriteTimeout: s.WriteTime,
+		Evict: true, // who has not logged in, never who has
 	}
 }
 
