@@ -38,6 +38,8 @@ type apply struct {
 	changes []change // in order, for watchers
 	undo    []func() error
 	batchNo int
+	log     groupLog            // for followers
+	emptied map[string]struct{} // spans from which bodies went
 }
 
 // balWork is the working copy of a BAL. While shared its maps belong to another copy.
@@ -64,7 +66,8 @@ type change struct {
 func newApply(s *Store, tx *bolt.Tx) *apply {
 	a := &apply{s: s, tx: tx, now: s.now().UTC(), sys: s.mem.sys, bals: map[BALID]*balWork{}, byAddr: map[Address]BALID{},
 		boxes: map[MailboxID]*boxWork{}, words: map[KeywordSet][]string{}, sets: map[string]KeywordSet{},
-		dirs: map[string]struct{}{}, once: onceChanges{}}
+		dirs: map[string]struct{}{}, emptied: map[string]struct{}{}, once: onceChanges{}}
+	a.log.on = s.batchLog.wanted()
 	for i, n := range bucketNames {
 		a.buckets[i] = tx.Bucket(n)
 	}
@@ -87,6 +90,7 @@ func (a *apply) put(bucket int, k, v []byte) error {
 		old = bytes.Clone(old)
 		a.undo = append(a.undo, func() error { return b.Put(k, old) })
 	}
+	a.log.note(bucket, k, v)
 	return fatal(b.Put(k, v))
 }
 
@@ -98,6 +102,7 @@ func (a *apply) del(bucket int, k []byte) error {
 	}
 	old = bytes.Clone(old)
 	a.undo = append(a.undo, func() error { return b.Put(k, old) })
+	a.log.note(bucket, k, nil)
 	return fatal(b.Delete(k))
 }
 
@@ -118,9 +123,10 @@ func fatal(err error) error {
 func (a *apply) begin() (rollback func() error) {
 	a.batchNo++
 	a.undo = a.undo[:0]
-	sys, changes := a.sys, len(a.changes)
+	sys, changes, log := a.sys, len(a.changes), a.log.mark()
 	return func() error {
 		a.sys, a.changes = sys, a.changes[:changes]
+		a.log.back(log)
 		for _, f := range slices.Backward(a.undo) {
 			if err := f(); err != nil {
 				return fatal(err)
@@ -310,7 +316,7 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 // flush writes the records that were changed in memory.
 func (a *apply) flush() error {
 	for id, w := range a.bals {
-		if err := a.buckets[bktBAL].Put(keyBAL(id), encodeBAL(w.BAL)); err != nil {
+		if err := a.write(bktBAL, keyBAL(id), encodeBAL(w.BAL)); err != nil {
 			return err
 		}
 	}
@@ -318,12 +324,18 @@ func (a *apply) flush() error {
 		if w.gone {
 			continue
 		}
-		if err := a.buckets[bktMailbox].Put(keyBox(w.Ref), encodeBox(&w.boxRec)); err != nil {
+		if err := a.write(bktMailbox, keyBox(w.Ref), encodeBox(&w.boxRec)); err != nil {
 			return err
 		}
 	}
 	a.sys.Commits++
-	return a.buckets[bktSys].Put(sysKey, encodeSys(a.sys))
+	return a.write(bktSys, sysKey, encodeSys(a.sys))
+}
+
+// write is put for the end of a group, when no batch can be undone any more.
+func (a *apply) write(bucket int, k, v []byte) error {
+	a.log.note(bucket, k, v)
+	return a.buckets[bucket].Put(k, v)
 }
 
 // publish makes the committed group visible and wakes the watchers.

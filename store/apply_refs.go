@@ -43,11 +43,12 @@ func (a *apply) placeBlob(b *Blob) error {
 	if rec.Refs == 0 || b.to == nil {
 		return fmt.Errorf("%w: a body without a message", ErrInvalid)
 	}
-	dir, err := a.s.blobDir(b.id)
+	dir, err := a.s.places.dir(b.id)
 	if err != nil {
 		return noSpace(err)
 	}
 	if err := a.s.fs.Rename(b.path, a.s.blobPath(b.id)); err != nil {
+		a.s.places.doubt = true
 		return noSpace(err)
 	}
 	a.dirs[dir] = struct{}{}
@@ -147,7 +148,7 @@ func (a *apply) unrefPrefix(bal BALID, id MessageID) error {
 		return a.putBlob(id, b)
 	}
 	b.Dead = seconds(a.now)
-	if err := a.put(bktDead, keyDead(b.Dead, id), []byte{1}); err != nil {
+	if err := a.put(bktDead, keyDead(b.Dead, id), deadWaits); err != nil {
 		return err
 	}
 	return a.putBlob(id, b)

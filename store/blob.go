@@ -8,43 +8,12 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"mssd/message"
 	"mssd/trace"
 )
-
-// spanBits says how many low bits of an id share a directory: 2^42 of them are about 70 minutes.
-const spanBits = 42
-
-func (s *Store) blobDirPath(id MessageID) string {
-	return filepath.Join(s.dir, "blobs", strconv.FormatUint(uint64(id)>>spanBits, 16))
-}
-
-func (s *Store) blobPath(id MessageID) string { return filepath.Join(s.blobDirPath(id), id.String()) }
-
-// blobDir makes the directory of a body where it is missing. Only the committer calls it.
-func (s *Store) blobDir(id MessageID) (string, error) {
-	dir := s.blobDirPath(id)
-	if dir == s.lastDir {
-		return dir, nil
-	}
-	switch err := s.fs.Mkdir(dir); {
-	case errors.Is(err, fs.ErrExist):
-	case err != nil:
-		return "", err
-	}
-	// Also where it exists: a process that was killed may have made it and not have come to this.
-	if !s.opt.NoSync {
-		if err := s.fs.SyncDir(filepath.Dir(dir)); err != nil {
-			return "", fatal(err)
-		}
-	}
-	s.lastDir = dir
-	return dir, nil
-}
 
 // Blob is a body on its way into the store: a spool file that holds sealed frames only. One goroutine writes it.
 type Blob struct {

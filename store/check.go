@@ -348,9 +348,15 @@ func (c *checker) refs() {
 		return nil
 	})
 	dead := map[MessageID]time.Time{}
-	c.each(bktDead, func(k, _ []byte) error {
+	c.each(bktDead, func(k, v []byte) error {
 		if !keyIs(k, 16) {
 			return corrupt("key")
+		}
+		if bytes.Equal(v, deadGoes) {
+			if _, ok := c.blobs[idOfKey(k)]; ok {
+				c.bad(7, "body %s is being taken away, it has a record", idOfKey(k))
+			}
+			return nil
 		}
 		dead[idOfKey(k)] = timeOfKey(k)
 		return nil

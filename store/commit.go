@@ -114,6 +114,7 @@ func (s *Store) Confirm(id trace.ID) {
 // run is the committer: the only goroutine that writes the index.
 func (s *Store) run() {
 	defer close(s.stopped)
+	defer s.batchLog.end()
 	for {
 		select {
 		case r := <-s.queue:
@@ -205,10 +206,15 @@ func (s *Store) tryGroup(group []*request, replies []reply, l *lazy) error {
 	if err := a.flush(); err != nil {
 		return err
 	}
+	logged, err := a.logged()
+	if err != nil {
+		return err
+	}
 	if err := s.commitIndex(tx); err != nil {
 		return fmt.Errorf("commit of the index: %w", err)
 	}
 	a.publish()
+	s.batchLog.add(a.sys.Commits, logged)
 	for _, e := range a.told {
 		s.opt.Observe(e)
 	}
@@ -218,6 +224,7 @@ func (s *Store) tryGroup(group []*request, replies []reply, l *lazy) error {
 	for _, b := range a.dups {
 		b.Abort()
 	}
+	s.places.tidy(a.emptied)
 	return nil
 }
 
@@ -256,6 +263,7 @@ func (s *Store) fail(err error) {
 		s.failErr = fmt.Errorf("%w: %w", ErrFailed, err)
 		s.log.Error("store failed; no more writing", "err", err)
 		close(s.failed)
+		s.batchLog.end()
 	})
 }
 

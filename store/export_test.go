@@ -1,6 +1,8 @@
 package store
 
 import (
+	"context"
+	"errors"
 	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
@@ -58,3 +60,44 @@ func (s *Store) NamedBox(k, v []byte, name string) []byte {
 
 // SlotPlace is where the key of a BAL stands in the file keys.
 func SlotPlace(id BALID) (off, length int64) { return keysHead + int64(id)*slotLen, slotLen }
+
+// Sweep removes what is dead long enough, now.
+func (s *Store) Sweep() error { return s.sweepOnce(context.Background()) }
+
+// SetLogRoom sets how many octets of commits are kept for followers.
+func (s *Store) SetLogRoom(n int) { s.batchLog.room = n }
+
+// KeptCommits is how many commits are kept for followers.
+func (s *Store) KeptCommits() int {
+	s.batchLog.mu.Lock()
+	defer s.batchLog.mu.Unlock()
+	return len(s.batchLog.kept)
+}
+
+// CopyIndex writes the index at one moment, and its number, while the store is in use.
+func (s *Store) CopyIndex(path string) (number uint64, err error) {
+	err = s.index.View(func(tx *bolt.Tx) error {
+		sys, err := decodeSys(tx.Bucket(bucketNames[bktSys]).Get(sysKey))
+		number = sys.Commits
+		return errors.Join(err, tx.CopyFile(path, 0o600))
+	})
+	return number, err
+}
+
+// Dump is all that stands in the index, by bucket.
+func (s *Store) Dump() map[string]map[string]string { return dump(s.index) }
+
+// Dump is all that stands in the index of the copy, by bucket.
+func (r *Replica) Dump() map[string]map[string]string { return dump(r.index) }
+
+func dump(db *bolt.DB) map[string]map[string]string {
+	all := map[string]map[string]string{}
+	_ = db.View(func(tx *bolt.Tx) error {
+		return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+			m := map[string]string{}
+			all[string(name)] = m
+			return b.ForEach(func(k, v []byte) error { m[string(k)] = string(v); return nil })
+		})
+	})
+	return all
+}

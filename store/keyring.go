@@ -141,6 +141,7 @@ type keyring struct {
 	bals  map[BALID]*balKey
 	bad   map[BALID]struct{} // whose slot cannot be opened
 	dirty bool               // slots were written and not synced; the committer's
+	wrote []uint32           // slots written since the last commit; the committer's
 }
 
 // balKey is the key of a BAL. What is made from it is made when it is asked for.
@@ -303,6 +304,7 @@ func (k *keyring) newBAL(id BALID, now time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.bals[id], k.dirty = newBALKey(key), true
+	k.wrote = append(k.wrote, uint32(id))
 	delete(k.bad, id)
 	return nil
 }

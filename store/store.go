@@ -19,7 +19,8 @@
 //  4. The counts of a mailbox are those of its rows.
 //  5. The totals of a BAL are the sums of its mailboxes.
 //  6. The prefix record of (BAL, message) exists exactly while rows use it, and counts them.
-//  7. The record of a body counts the BALs that have it; one without is in the list of the dead, no other is.
+//  7. The record of a body counts the BALs that have it; one without is in the list of the dead, no other is, but
+//     bodies whose record is taken away and whose file goes.
 //  8. The body of each record is a file of the right size under the key that its BALs hold, with a header that gives
 //     its receivers this key; a row's size is that of prefix and body.
 //  9. The keyword sets of rows exist and are part of those of their mailbox.
@@ -122,9 +123,12 @@ type Store struct {
 	// Owned by the committer.
 	group       []*request
 	once        *onceTable
-	lastDir     string
+	places      *places
 	commitIndex func(*bolt.Tx) error // a seam for tests
 	keywordRoom int                  // octets of keyword sets
+
+	batchLog *batchLog  // the latest commits, for those who follow
+	sweeping sync.Mutex // one sweep of the dead at a time
 }
 
 // Open opens the store in a directory. One process at a time can have it open (ErrLocked).
@@ -166,6 +170,7 @@ func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 	if s.meta, err = openMeta(s); err != nil {
 		return nil, err
 	}
+	s.places = newPlaces(s.fs, s.dir, !s.opt.NoSync)
 	greatest, err := s.sweepFiles()
 	if err != nil {
 		return nil, err
@@ -176,6 +181,7 @@ func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 		}
 	}
 	s.ids = trace.NewSource(max(greatest, s.mem.sys.LastID), s.now)
+	s.batchLog = newBatchLog(s.mem.sys.Commits)
 	s.lazyTimer = time.NewTimer(time.Hour)
 	s.lazyTimer.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -405,7 +411,10 @@ func (s *Store) Close() error {
 		s.cancel()
 		s.meta.stop()
 		s.bg.Wait()
-		err = s.closeFiles()
+		if s.Err() == nil {
+			err = s.places.unmark()
+		}
+		err = errors.Join(err, s.closeFiles())
 	})
 	return err
 }

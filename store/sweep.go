@@ -16,8 +16,8 @@ import (
 
 const sweepEvery = time.Hour
 
-// sweepFiles removes, at start only, what no commit speaks of: files in spool/ and bodies without a record. It
-// yields the greatest id seen.
+// sweepFiles removes, at start only, what no commit speaks of: files in spool/ and, in the directories that have a
+// mark, bodies without a record. It yields the greatest id seen.
 func (s *Store) sweepFiles() (greatest trace.ID, err error) {
 	see := func(name string) (trace.ID, bool) {
 		id, err := trace.ParseID(name)
@@ -35,35 +35,48 @@ func (s *Store) sweepFiles() (greatest trace.ID, err error) {
 			return 0, err
 		}
 	}
-	dirs, err := os.ReadDir(filepath.Join(s.dir, "blobs"))
+	spans, err := s.places.left()
 	if err != nil {
 		return 0, err
 	}
-	for _, d := range dirs {
-		dir := filepath.Join(s.dir, "blobs", d.Name())
-		names, err := os.ReadDir(dir)
-		if err != nil {
+	for _, span := range spans {
+		if err := s.sweepSpan(filepath.Join(s.dir, "blobs", span), see); err != nil {
 			return 0, err
-		}
-		var ids []trace.ID
-		for _, n := range names {
-			if id, ok := see(n.Name()); ok {
-				ids = append(ids, id)
-			}
-		}
-		if err := s.sweepOrphans(ids); err != nil {
-			return 0, err
-		}
-		if len(names) == 0 {
-			_ = s.fs.Remove(dir) // a full one refuses
 		}
 	}
-	return greatest, nil
+	return greatest, s.places.unmark()
 }
 
-func (s *Store) sweepOrphans(ids []trace.ID) error {
+// sweepSpan removes bodies without a record from a directory; see is told each name. The removal is durable: the
+// mark that led here goes next.
+func (s *Store) sweepSpan(dir string, see func(string) (trace.ID, bool)) error {
+	names, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the mark was made, the directory not yet
+	} else if err != nil {
+		return err
+	}
+	var ids []trace.ID
+	for _, n := range names {
+		if id, ok := see(n.Name()); ok {
+			ids = append(ids, id)
+		}
+	}
+	removed, err := s.sweepOrphans(ids)
+	if err != nil {
+		return err
+	}
+	if removed == len(names) {
+		_ = s.fs.Remove(dir)
+	} else if removed > 0 && !s.opt.NoSync {
+		return s.fs.SyncDir(dir)
+	}
+	return nil
+}
+
+func (s *Store) sweepOrphans(ids []trace.ID) (removed int, err error) {
 	var orphans []trace.ID
-	err := s.view(func(get func(int, []byte) []byte) error {
+	err = s.view(func(get func(int, []byte) []byte) error {
 		for _, id := range ids {
 			if get(bktBlob, keyID(id)) == nil {
 				orphans = append(orphans, id)
@@ -77,10 +90,12 @@ func (s *Store) sweepOrphans(ids []trace.ID) error {
 	if len(orphans) > 0 {
 		s.log.Info("bodies without a record removed", "count", len(orphans))
 	}
-	return err
+	return len(orphans), err
 }
 
-// forget removes the record of a body that is dead long enough; its file goes after the commit.
+// forget takes a body away that is dead long enough, in two commits: the first takes its record and leaves it in the
+// list of the dead as one whose file goes; the second, when the file is gone, takes that too. So no kill leaves a file
+// that nothing speaks of.
 type forget struct {
 	id MessageID
 	at time.Time
@@ -88,7 +103,18 @@ type forget struct {
 
 func (forget) isOp() {}
 
+// What stands in the list of the dead.
+var (
+	deadWaits = []byte{1} // the body has a record
+	deadGoes  = []byte{2} // it has none; its file goes, or is gone
+)
+
 func (a *apply) forgetBlob(op forget) error {
+	k := keyDead(op.at, op.id)
+	if bytes.Equal(a.get(bktDead, k), deadGoes) {
+		a.emptied[spanOf(op.id)] = struct{}{}
+		return a.del(bktDead, k)
+	}
 	rec, err := a.blob(op.id)
 	if err != nil {
 		return err
@@ -96,9 +122,10 @@ func (a *apply) forgetBlob(op forget) error {
 	if rec.Refs != 0 || !rec.Dead.Equal(op.at) {
 		return ErrInvalid // it came back to life
 	}
-	if err := a.del(bktDead, keyDead(op.at, op.id)); err != nil {
+	if err := a.put(bktDead, k, deadGoes); err != nil {
 		return err
 	}
+	a.log.removed = append(a.log.removed, op.id)
 	return a.del(bktBlob, keyID(op.id))
 }
 
@@ -119,6 +146,8 @@ func (s *Store) sweepDead(ctx context.Context) {
 }
 
 func (s *Store) sweepOnce(ctx context.Context) error {
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
 	retain := s.opt.RetainExpunged
 	switch {
 	case retain == 0:
@@ -127,33 +156,65 @@ func (s *Store) sweepOnce(ctx context.Context) error {
 		retain = 0
 	}
 	for limit := s.now().Add(-retain); ; {
-		var batch Batch
-		err := s.read(func(tx *bolt.Tx) error {
-			c := tx.Bucket(bucketNames[bktDead]).Cursor()
-			for k, _ := c.First(); k != nil && len(batch.Ops) < 100; k, _ = c.Next() {
-				if !keyIs(k, 16) {
-					continue // Check reports it
-				}
-				if timeOfKey(k).After(limit) {
-					break
-				}
-				k = bytes.Clone(k)
-				batch.Ops = append(batch.Ops, forget{idOfKey(k), timeOfKey(k)})
-			}
-			return nil
-		})
-		if err != nil || len(batch.Ops) == 0 {
+		waits, goes, err := s.deadUntil(limit)
+		if err != nil || len(waits)+len(goes) == 0 {
 			return err
+		}
+		if err := s.removeBodies(goes); err != nil {
+			return err
+		}
+		var batch Batch
+		for _, op := range append(goes, waits...) {
+			batch.Ops = append(batch.Ops, op)
 		}
 		if _, err := s.Commit(ctx, &batch); err != nil {
 			return err
 		}
-		for _, op := range batch.Ops {
-			id := op.(forget).id
-			if err := s.fs.Remove(s.blobPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
+	}
+}
+
+// deadUntil yields some of the bodies that died before limit: those that wait to be taken away, and those whose files
+// go now.
+func (s *Store) deadUntil(limit time.Time) (waits, goes []forget, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketNames[bktDead]).Cursor()
+		for k, v := c.First(); k != nil && len(waits) < 100 && len(goes) < 100; k, v = c.Next() {
+			if !keyIs(k, 16) {
+				continue // Check reports it
 			}
-			s.meta.forget(id)
+			if timeOfKey(k).After(limit) {
+				break
+			}
+			if f := (forget{idOfKey(k), timeOfKey(k)}); bytes.Equal(v, deadGoes) {
+				goes = append(goes, f)
+			} else {
+				waits = append(waits, f)
+			}
+		}
+		return nil
+	})
+	return waits, goes, err
+}
+
+// removeBodies removes files, durably.
+func (s *Store) removeBodies(goes []forget) error {
+	dirs := map[string]struct{}{}
+	for _, f := range goes {
+		path := s.blobPath(f.id)
+		if err := s.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		} else if err == nil {
+			dirs[filepath.Dir(path)] = struct{}{}
+		}
+		s.meta.forget(f.id)
+	}
+	if s.opt.NoSync {
+		return nil
+	}
+	for dir := range dirs {
+		if err := s.fs.SyncDir(dir); err != nil {
+			return err
 		}
 	}
+	return nil
 }
