@@ -22,13 +22,13 @@ const (
 
 // prefix is the header fields that we put before the message for one recipient. Return-Path comes
 // first (RFC 5321, Section 4.4: one, at the top), then the verdict, then the trace line.
-func (d *Delivery) prefix(in *Incoming, r Recipient, only bool, id trace.ID, now time.Time) []byte {
+func (d *Delivery) prefix(in *Incoming, signed []Signature, r Recipient, only bool, id trace.ID, now time.Time) []byte {
 	f := folder{b: make([]byte, 0, 768)}
 
 	f.field("Return-Path:")
 	f.word("<" + string(in.ReversePath) + ">")
 
-	d.authResults(&f, in)
+	d.authResults(&f, in, signed)
 	d.received(&f, in, r, only, id, now)
 
 	if r.ORCPT != "" {
@@ -54,7 +54,7 @@ func (d *Delivery) prefix(in *Incoming, r Recipient, only bool, id trace.ID, now
 
 // authResults says, in the form of RFC 8601, what the front found out about the peer. The method is
 // ours (x-): none is registered for the certificate of an SMTP client.
-func (d *Delivery) authResults(f *folder, in *Incoming) {
+func (d *Delivery) authResults(f *folder, in *Incoming, signed []Signature) {
 	f.field("Authentication-Results:")
 	f.word(d.cfg.Hostname + ";")
 	if !in.Verdict.OK() {
@@ -74,6 +74,13 @@ func (d *Delivery) authResults(f *folder, in *Incoming) {
 		f.word("x-mssante-from=" + atomic(h.Result))
 		if h.Domain != "" {
 			f.word("header.from=" + printable(clip(h.Domain, maxHelo)))
+		}
+	}
+	for _, s := range signed {
+		f.glue(";")
+		f.word("dkim=" + s.Result)
+		if s.Domain != "" {
+			f.word("header.d=" + printable(clip(s.Domain, maxHelo)))
 		}
 	}
 }

@@ -39,7 +39,7 @@ func TestPrefix(t *testing.T) {
 	in.EnvID, in.Ret = "QQ314159", "HDRS"
 	r := in.Recipients[0]
 	r.ORCPT, r.Notify = "rfc822;pharmacie@officine.test", "SUCCESS,FAILURE"
-	got := string(d.prefix(in, r, true, id, testTime))
+	got := string(d.prefix(in, nil, r, true, id, testTime))
 	want := strings.ReplaceAll(`Return-Path: <274000000000000@patient.mssante.test>
 Authentication-Results: mx.operateur.test; x-tls-client-cert=pass
  policy.dn="`+in.Verdict.DN.String()+`"
@@ -67,7 +67,7 @@ func TestPrefixNamesNobodyElse(t *testing.T) {
 	in := testIncoming(t)
 	in.Recipients = append(in.Recipients, Recipient{BAL: store.BAL{ID: 2, Address: "medecin@cabinet.test"}, Address: "medecin@cabinet.test"})
 	for i, r := range in.Recipients {
-		got := strings.ToLower(string(d.prefix(in, r, false, 1, testTime)))
+		got := strings.ToLower(string(d.prefix(in, nil, r, false, 1, testTime)))
 		other := in.Recipients[1-i].Address
 		if strings.Contains(got, string(other.Lower())) || strings.Contains(got, " for ") {
 			t.Errorf("the prefix of %d names a recipient:\n%s", i, got)
@@ -89,7 +89,10 @@ func TestPrefixResistsInjection(t *testing.T) {
 	in.ReversePath = message.Address(strings.Repeat("a", 64) + "@" + strings.Repeat("b.", 94) + "test")
 	r := in.Recipients[0]
 	r.ORCPT, r.Notify = "rfc822;"+evil, evil
-	got := d.prefix(in, r, true, 1, testTime)
+	in.HeaderFrom = HeaderFrom{Result: evil[:9], Domain: evil}
+	long := strings.Repeat("b.", 124) + "test"
+	signed := []Signature{{"pass", long}, {"fail", long}, {"temperror", long}}
+	got := d.prefix(in, signed, r, true, 1, testTime)
 	if len(got) > MaxPrefix {
 		t.Errorf("prefix of %d octets", len(got))
 	}

@@ -26,6 +26,7 @@ var (
 type Limits struct {
 	Size     int64 // octets; 0: 150 MiB
 	Received int   // Received fields in the top header; 0: 100 (RFC 5321, Section 6.3)
+	DKIM     *DKIM // verifies signatures; nil: nobody does
 }
 
 // A Spool takes in one message: an io.Writer whose memory does not depend on the size of the message.
@@ -41,6 +42,8 @@ type Spool struct {
 	done   bool
 	digest [32]byte
 	meta   *message.Meta
+	dkim   dkimTap
+	signed []Signature
 }
 
 // NewSpool opens a spool file in st. With strict false the rules on line ends are not applied
@@ -57,7 +60,7 @@ func NewSpool(st *store.Store, strict bool, lim Limits) (*Spool, error) {
 		return nil, fmt.Errorf("delivery: spool: %w", err)
 	}
 	return &Spool{
-		lim: lim, blob: blob, sum: sha256.New(), scan: message.NewScanner(),
+		lim: lim, blob: blob, sum: sha256.New(), scan: message.NewScanner(), dkim: dkimTap{d: lim.DKIM},
 		check: lineCheck{strict: strict, maxReceived: lim.Received, header: true},
 	}, nil
 }
@@ -92,6 +95,7 @@ func (s *Spool) write(p []byte) error {
 	if _, err := s.blob.Write(p); err != nil {
 		return fmt.Errorf("delivery: spool: %w", err)
 	}
+	s.dkim.write(p)
 	return nil
 }
 
@@ -108,6 +112,7 @@ func (s *Spool) Finish() error {
 		s.sum.Sum(s.digest[:0])
 		var text message.Text
 		s.meta, text = s.scan.Finish()
+		s.signed = s.dkim.finish()
 		if err := s.blob.Finish(s.meta, text); err != nil {
 			s.err = fmt.Errorf("delivery: spool: %w", err)
 		}
@@ -123,6 +128,7 @@ func (s *Spool) Abort() {
 	if s.err == nil {
 		s.err = errSpent
 	}
+	s.dkim.abort()
 	s.blob.Abort()
 }
 
@@ -137,6 +143,9 @@ func (s *Spool) SHA256() [32]byte { return s.digest }
 
 // Meta is the structure of the message, after Finish; nil before.
 func (s *Spool) Meta() *message.Meta { return s.meta }
+
+// Signatures are those that were verified, after Finish.
+func (s *Spool) Signatures() []Signature { return s.signed }
 
 // FromDomains are the domains of the addresses in From, after Finish; see message.Scanner.
 func (s *Spool) FromDomains() []string { return s.scan.FromDomains() }

@@ -75,6 +75,7 @@ type Server struct {
 	Postmaster store.Address
 
 	HeaderFrom HeaderFrom
+	DKIM       *delivery.DKIM // verifies signatures; nil: nobody does
 
 	MaxMessage       int64         // octets; 0: 150 MiB
 	MaxRecipients    int           // per message; 0: 100 (RFC 5321, Section 4.5.3.1.8)

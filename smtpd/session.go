@@ -284,7 +284,7 @@ func (s *session) Data(io.Reader) error {
 var errGone = errors.New("smtpd: transfer ended before the message did")
 
 func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, error) {
-	sp, err := delivery.NewSpool(s.srv.Store, true, delivery.Limits{Size: s.srv.maxMessage()})
+	sp, err := delivery.NewSpool(s.srv.Store, true, delivery.Limits{Size: s.srv.maxMessage(), DKIM: s.srv.DKIM})
 	if err != nil {
 		// The octets must be read all the same: they are no commands.
 		if rerr := read(failed{err}); rerr != nil {

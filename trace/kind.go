@@ -126,6 +126,7 @@ const (
 	KeyCount       = "count"        //
 	KeyAct         = "act"          // what an operator or the daemon did
 	KeyVersion     = "version"      // of the daemon
+	KeyDKIM        = "dkim"         // results of the signatures, in their order (RFC 8601, Section 2.7.1)
 	KeyHeaderFrom  = "header_from"  // whether From is bound to the peer's certificate, and its domain
 )
 
@@ -135,7 +136,7 @@ var keys = [...]string{
 	KeyListVersion, KeyDirectory, KeyPolicy, KeySource, KeyGeneration, KeyAge, KeyLive, KeyNote, KeySize,
 	KeyRecipients, KeyBlobSHA, KeyMessageID, KeyEnvID, KeyPrevious, KeyFaults, KeyFlags, KeyItems, KeyTo,
 	KeyToUIDs, KeyMethod, KeyClient, KeyRemote, KeyRole, KeyMember, KeyState, KeyDuration, KeyCount, KeyAct,
-	KeyVersion, KeyHeaderFrom,
+	KeyVersion, KeyHeaderFrom, KeyDKIM,
 }
 
 func keyIndex(key string) (int, bool) {

@@ -81,6 +81,9 @@ type SMTPConfig struct {
 	// peer's certificate: "note" (in Authentication-Results and the trace), "refuse" (550) or "off". The official text
 	// on this could not be read: a refusal might lose mail that operators forward, so that it is noted. Optional.
 	HeaderFrom string `toml:"header_from"`
+	// DKIM verifies the signatures of a message (RFC 6376), which needs the DNS, and notes the result in
+	// Authentication-Results and the trace; nothing is refused for it. Optional.
+	DKIM bool `toml:"dkim"`
 	// ProxyFrom holds the addresses (or networks, CIDR) of our own balancers, whose connections begin with a header of
 	// the PROXY protocol that names the peer. From anybody else such a header is refused. Optional: none.
 	ProxyFrom []string `toml:"proxy_from"`
@@ -292,6 +295,7 @@ func defaultConfig() *Config {
 			RateWindow:                Duration(time.Minute),
 			MaxErrors:                 20,
 			HeaderFrom:                "note",
+			DKIM:                      true,
 		},
 		IMAP: IMAPConfig{
 			MaxAppendOctets:          40 << 20,

@@ -187,6 +187,9 @@ func (d *daemon) makeFronts() {
 		MinRate: c.SMTP.MinRate, RateWindow: time.Duration(c.SMTP.RateWindow),
 		ReadTimeout: time.Duration(c.SMTP.IdleTimeout), Log: d.log.With("front", "smtp"),
 	}
+	if c.SMTP.DKIM {
+		d.smtp.DKIM = delivery.NewDKIM(nil)
+	}
 	d.fronts = append(d.fronts, &front{name: "smtp", server: d.smtp, addrs: c.SMTP.Listen, behind: parseNetworks(c.SMTP.ProxyFrom)})
 	for _, f := range []struct {
 		name     string
