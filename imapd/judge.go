@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -217,9 +218,15 @@ func (c *conn) searchBody(r store.Row, k wire.Key, needle []byte, ours bool) (bo
 	return message.SearchBlob(blob, needle, place, k.Field)
 }
 
-// unreadable makes one sentence of a message that cannot be read: the search then has no true answer.
+// errUnreadable: nobody can say whether a message fits, because its body is missing or damaged. It is left out.
+var errUnreadable = errors.New("imapd: a message cannot be read")
+
+// unreadable makes one sentence of a message that cannot be read.
 func unreadable(err error) error {
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrMissing), errors.Is(err, store.ErrCorrupt), errors.Is(err, store.ErrNoMessage):
+		return fmt.Errorf("%w: %w", errUnreadable, err)
+	case err != nil:
 		return fmt.Errorf("imapd: search: %w", err)
 	}
 	return nil

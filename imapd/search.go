@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"errors"
 	"slices"
 
 	"mssd/imapd/wire"
@@ -17,6 +18,7 @@ type search struct {
 	judge judge
 	open  []candidate // not settled by their rows
 	hits  []store.UID
+	lost  int // messages left out: they cannot be read
 }
 
 // RFC 9051, Section 6.4.4; ESEARCH: RFC 4731.
@@ -43,6 +45,10 @@ func (c *conn) cmdSearch(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	c.searchLine(cmd.Tag, a, s.hits)
+	if s.lost > 0 {
+		// The answer holds for all others: a NO would make clients throw it away.
+		return okay(cmd.Name + " completed; messages that cannot be read were left out"), nil
+	}
 	return okay(cmd.Name + " completed"), nil
 }
 
@@ -70,6 +76,8 @@ func (s *search) run(runs []store.Run) error {
 		cand := candidate{row: r}
 		v, err := s.judge(&cand)
 		switch {
+		case errors.Is(err, errUnreadable):
+			s.leaveOut(r, err)
 		case err != nil:
 			inner = err
 		case v == yes:
@@ -110,6 +118,10 @@ func (s *search) settle() error {
 			cand.depth = byBody
 			v, inner = s.judge(cand)
 		}
+		if errors.Is(inner, errUnreadable) {
+			s.leaveOut(cand.row, inner)
+			v, inner = no_, nil
+		}
 		if inner == nil && v == yes {
 			s.hits = append(s.hits, cand.row.UID)
 		}
@@ -117,10 +129,21 @@ func (s *search) settle() error {
 		return inner == nil
 	})
 	s.open = s.open[:0]
+	if err := unreadable(err); errors.Is(err, errUnreadable) { // one or more, the others were judged
+		s.lost++
+		s.log.Error("a search left out messages whose words are lost", "mailbox", uint32(s.sel.ref.Mailbox), "err", err)
+		return inner
+	}
 	if err == nil {
 		err = inner
 	}
 	return err
+}
+
+// leaveOut notes a message that nobody can judge.
+func (s *search) leaveOut(r store.Row, err error) {
+	s.lost++
+	s.log.Error("a search left a message out", "uid", uint32(r.UID), "mailbox", uint32(s.sel.ref.Mailbox), "err", err)
 }
 
 // searchLine writes the result: numbers or UIDs, as runs.

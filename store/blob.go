@@ -182,6 +182,8 @@ func (b *Blob) stored() {
 type Content struct {
 	prefix []byte
 	b      *body
+	s      *Store
+	id     MessageID
 }
 
 // OpenMessage opens a message of a BAL. ErrNoMessage: this BAL has none of that id; ErrMissing, ErrCorrupt: the
@@ -210,10 +212,13 @@ func (s *Store) OpenMessage(bal BALID, id MessageID) (*Content, error) {
 		return nil, err
 	}
 	b, err := s.openBlob(id, rec.Size, &key)
+	if err == nil {
+		err = s.sound(b, id)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &Content{prefix, b}, nil
+	return &Content{prefix, b, s, id}, nil
 }
 
 // body is an open, sealed body.
@@ -248,7 +253,7 @@ func (s *Store) openEnd(id MessageID) (file, sealedEnd, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, sealedEnd{}, fmt.Errorf("%w: %s", ErrMissing, id)
 	} else if err != nil {
-		return nil, sealedEnd{}, fmt.Errorf("store: body %s: %w", id, err)
+		return nil, sealedEnd{}, fmt.Errorf("store: body %s: %w", id, badMedia(err))
 	}
 	end, err := readEnd(f)
 	if err != nil {
@@ -333,6 +338,9 @@ func (c *Content) ReadAt(p []byte, off int64) (int, error) {
 		}
 	}
 	m, err := c.b.ReadAt(p[n:], off+int64(n)-int64(len(c.prefix)))
+	if unreadable(err) {
+		c.s.unsound.add(c.id)
+	}
 	return n + m, err
 }
 

@@ -96,6 +96,7 @@ type Store struct {
 	root    *os.File
 	index   *bolt.DB
 	meta    *metaDB
+	unsound unsoundBodies
 	keys    *keyring
 	codec   *codec
 	ids     *trace.Source

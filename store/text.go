@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"runtime"
@@ -66,33 +67,44 @@ func (c *textCache) keep(id trace.ID, t message.Text) {
 // it.
 func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {
 	var t [1]message.Text
-	err := s.meta.page(ctx, []trace.ID{id}, t[:])
-	return t[0], err
+	var bad error
+	err := s.meta.page(ctx, []trace.ID{id}, t[:], func(_ int, err error) { bad = err })
+	return t[0], cmp.Or(err, bad)
 }
 
 // Texts calls fn for each message in order until it returns false; outside of any transaction. A message that is
-// gone meanwhile yields the empty Text. The texts are shared: never change one.
+// gone meanwhile yields the empty Text. One whose words are not kept and whose body cannot be read is left out; when
+// all others were shown, ErrMissing or ErrCorrupt says that there are such. The texts are shared: never change one.
 func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
 	texts := make([]message.Text, min(len(ids), textPage))
+	var unread error
 	for from := 0; from < len(ids); from += textPage {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		page := ids[from:min(from+textPage, len(ids))]
-		if err := s.meta.page(ctx, page, texts); err != nil && !errors.Is(err, ErrNoMessage) {
+		bad := map[int]bool{}
+		err := s.meta.page(ctx, page, texts, func(i int, err error) {
+			if !errors.Is(err, ErrNoMessage) {
+				bad[i] = true
+				unread = cmp.Or(unread, err)
+			}
+		})
+		if err != nil {
 			return err
 		}
 		for i := range page {
-			if !fn(from+i, texts[i]) {
+			if !bad[i] && !fn(from+i, texts[i]) {
 				return nil
 			}
 		}
 	}
-	return nil
+	return unread
 }
 
-// page fills out with the texts of ids. ErrNoMessage: one or more are gone, their place is empty.
-func (m *metaDB) page(ctx context.Context, ids []trace.ID, out []message.Text) error {
+// page fills out with the texts of ids. bad is told of each that has none: it is gone (ErrNoMessage), or its body
+// cannot be read.
+func (m *metaDB) page(ctx context.Context, ids []trace.ID, out []message.Text, bad func(i int, err error)) error {
 	missing := m.texts.fill(ids, out)
 	if len(missing) == 0 {
 		return nil
@@ -103,12 +115,11 @@ func (m *metaDB) page(ctx context.Context, ids []trace.ID, out []message.Text) e
 	}
 	ok := make([]bool, len(missing))
 	m.unpackAll(packed, func(j int, t message.Text) { out[missing[j]], ok[j] = t, true })
-	var gone error
 	for j, i := range missing {
 		if !ok[j] {
 			_, t, err := m.derive(ctx, ids[i])
-			if errors.Is(err, ErrNoMessage) {
-				gone = err
+			if unreadable(err) || errors.Is(err, ErrNoMessage) {
+				bad(i, err)
 				continue
 			} else if err != nil {
 				return err
@@ -117,7 +128,7 @@ func (m *metaDB) page(ctx context.Context, ids []trace.ID, out []message.Text) e
 		}
 		m.texts.keep(ids[i], out[i])
 	}
-	return gone
+	return nil
 }
 
 // packedText is a text as it is stored, v nil where there is none.

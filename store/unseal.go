@@ -35,7 +35,7 @@ type sealedEnd struct {
 // readEnd reads foot, and what stands before it as far as it fits.
 func readEnd(src source) (e sealedEnd, err error) {
 	if e.size, err = src.Size(); err != nil {
-		return e, err
+		return e, badMedia(err)
 	}
 	if e.size < footLen {
 		return e, corrupt("end of a body")
@@ -97,7 +97,7 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	case err == nil || errors.Is(err, io.EOF):
 		return corrupt("body is cut off")
 	}
-	return err
+	return badMedia(err)
 }
 
 // unsealer reads a sealed body by offset, one frame at a time. It is safe for concurrent use.

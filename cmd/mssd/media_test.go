@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net/textproto"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,6 +105,134 @@ func TestDamagedBAL(t *testing.T) {
 	if out, err := h.run("health"); err != nil {
 		t.Errorf("health: %v\n%s", err, out)
 	}
+	must(t, h.stop())
+	if out, err := h.run("fsck", "--config", h.config); err != nil {
+		t.Errorf("fsck: %v\n%s", err, out)
+	}
+}
+
+// fetched are the messages of INBOX that a FETCH of all of them answers, by number, and how it ended.
+func (h *house) fetched(user, password string, options *imap.FetchOptions) (map[uint32][]byte, error) {
+	h.t.Helper()
+	c := h.imapClient(user, password)
+	defer c.Close()
+	_, err := c.Select("INBOX", &imap.SelectOptions{ReadOnly: true}).Wait()
+	must(h.t, err)
+	msgs, err := c.Fetch(imap.SeqSet{{Start: 1, Stop: 0}}, options).Collect()
+	out := map[uint32][]byte{}
+	for _, m := range msgs {
+		out[m.SeqNum] = nil
+		for _, s := range options.BodySection {
+			out[m.SeqNum] = m.FindBodySection(s)
+		}
+	}
+	return out, err
+}
+
+func (h *house) searched(user, password, text string) []uint32 {
+	h.t.Helper()
+	c := h.imapClient(user, password)
+	defer c.Close()
+	_, err := c.Select("INBOX", &imap.SelectOptions{ReadOnly: true}).Wait()
+	must(h.t, err)
+	data, err := c.Search(&imap.SearchCriteria{Text: []string{text}}, nil).Wait()
+	must(h.t, err)
+	return data.AllSeqNums()
+}
+
+// TestDamagedBodies damages bodies under a running daemon in every way: each such message alone cannot be read, a FETCH
+// of all answers the others, SEARCH and COPY go on, and with the files as they were all is there again.
+func TestDamagedBodies(t *testing.T) {
+	h := newHouse(t, "")
+	h.start("--create")
+	const bal = "pharmacie@test-officines.mssante.fr"
+	user, password := h.addBAL(bal, "ORG")
+	c, err := h.dial()
+	must(t, err)
+	var sent [][]byte
+	for i, size := range []int{2000, 2000, 2000, 2000, 300_000, 2000, 3000, 2000} {
+		msg := letter(i, size, bal)
+		_, err = c.send("274990000000145@"+patientDomain, []string{bal}, msg)
+		must(t, err)
+		sent = append(sent, msg)
+	}
+	files, err := filepath.Glob(h.path("data/blobs/*/*"))
+	must(t, err)
+	slices.Sort(files) // the order of delivery
+	if len(files) != len(sent) {
+		t.Fatalf("%d bodies for %d letters", len(files), len(sent))
+	}
+	var was [][]byte
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		must(t, err)
+		was = append(was, b)
+	}
+	write := func(i int, b []byte) { must(t, os.WriteFile(files[i], b, 0o600)) }
+	flip := func(b []byte, at int) []byte { b = slices.Clone(b); b[at] ^= 4; return b }
+	write(1, was[1][:len(was[1])/2])            // truncated
+	must(t, os.Remove(files[2]))                // missing
+	write(3, flip(was[3], 20))                  // altered
+	write(4, flip(was[4], len(was[4])*6/10))    // altered, far behind its beginning
+	write(5, was[6])                            // another one's
+	write(6, append(slices.Clone(was[6]), 'x')) // longer
+
+	want := func(when string, sound ...int) {
+		t.Helper()
+		whole := &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{{Peek: true}}}
+		got, err := h.fetched(user, password, whole)
+		if all := len(sound) == len(sent); all && err != nil || !all && !isUnavailable(err) {
+			t.Errorf("%s: FETCH of all ends with %v", when, err)
+		}
+		for _, i := range sound {
+			if body, err := afterPrefix(got[uint32(i+1)]); err != nil || string(body) != string(sent[i]) {
+				t.Errorf("%s: message %d, which is sound, was not answered as it is", when, i+1)
+			}
+		}
+		if len(got) != len(sound) {
+			t.Errorf("%s: %d messages were answered, want %d", when, len(got), len(sound))
+		}
+	}
+	// The damage in the middle of the long one is met when its octets were announced: this connection is cut, once.
+	if _, err := h.fetched(user, password, &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{{Peek: true}}}); err == nil {
+		t.Error("FETCH of damaged messages went through")
+	}
+	want("damaged", 0, 7)
+	if got, err := h.fetched(user, password, &imap.FetchOptions{Flags: true, RFC822Size: true, Envelope: true}); err != nil || len(got) != len(sent) {
+		t.Errorf("FETCH FLAGS: %d messages, %v", len(got), err)
+	}
+	if got := h.searched(user, password, "ordonnance"); len(got) != len(sent) {
+		t.Errorf("SEARCH: %v, want all: the words are in meta.db", got)
+	}
+	ic := h.imapClient(user, password)
+	_, err = ic.Select("INBOX", nil).Wait()
+	must(t, err)
+	if data, err := ic.Copy(imap.SeqSet{{Start: 1, Stop: 0}}, "Archive").Wait(); err != nil || len(data.DestUIDs) == 0 {
+		t.Errorf("COPY: %v", err)
+	}
+	ic.Close()
+	if out, err := h.run("fsck"); err == nil || !strings.Contains(out, "4 problems found") {
+		t.Errorf("fsck, which opens no frames, wants the truncated, the missing, the swapped and the longer body: %v\n%s", err, out)
+	}
+	must(t, h.stop())
+
+	must(t, os.Remove(h.path("data/meta.db"))) // now words and structure must come from the bodies
+	h.start()
+	if got := h.searched(user, password, "ordonnance"); !slices.Equal(got, []uint32{1, 8}) {
+		t.Errorf("SEARCH without meta.db: %v, want the sound ones", got)
+	}
+	if got, err := h.fetched(user, password, &imap.FetchOptions{Envelope: true}); !isUnavailable(err) || len(got) != 2 {
+		t.Errorf("FETCH ENVELOPE without meta.db: %d messages, %v", len(got), err)
+	}
+	c, err = h.dial()
+	must(t, err)
+	sent = append(sent, letter(99, 2000, bal))
+	_, err = c.send("274990000000145@"+patientDomain, []string{bal}, sent[8])
+	must(t, err)
+	for i := range was {
+		write(i, was[i])
+	}
+	want("mended", 0, 1, 2, 3, 4, 5, 6, 7, 8)
 	must(t, h.stop())
 	if out, err := h.run("fsck", "--config", h.config); err != nil {
 		t.Errorf("fsck: %v\n%s", err, out)
