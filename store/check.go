@@ -28,26 +28,42 @@ const maxProblems = 1000
 func (s *Store) Check(ctx context.Context) ([]Problem, error) {
 	c := &checker{s: s, ctx: ctx, prefixRefs: map[balMessage]uint32{}, blobRefs: map[MessageID]uint32{}, prefixLen: map[balMessage]int64{},
 		blobs: map[MessageID]blobRec{}, keys: map[MessageID]secret{}}
-	c.pages()
-	// What is in memory must be compared with the index of the same moment: nothing is published meanwhile.
-	s.mu.RLock()
-	tx, err := s.index.Begin(false)
-	if err != nil {
-		s.mu.RUnlock()
-		return nil, err
+	err := s.guard.run(c.run)
+	if s.guard.bad.Load() {
+		err = s.Err()
 	}
-	defer tx.Rollback()
-	c.tx = tx
-	c.memory()
-	s.mu.RUnlock()
+	return c.problems, err
+}
+
+func (c *checker) run() error {
+	c.pages()
+	tx, err := c.memoryAndIndex()
+	if err != nil {
+		return err
+	}
+	defer c.s.guard.end(tx)
 	steps := []func(){c.bals, c.prefixes, c.boxes, c.refs, c.bodies, c.onces, c.events, c.backups}
 	for _, step := range steps {
-		if err := ctx.Err(); err != nil {
-			return c.problems, err
+		if err := c.ctx.Err(); err != nil {
+			return err
 		}
 		step()
 	}
-	return c.problems, nil
+	return nil
+}
+
+// memoryAndIndex begins the transaction. What is in memory must be compared with the index of the same moment:
+// nothing is published meanwhile.
+func (c *checker) memoryAndIndex() (*bolt.Tx, error) {
+	c.s.mu.RLock()
+	defer c.s.mu.RUnlock()
+	tx, err := c.s.guard.begin(c.s.index)
+	if err != nil {
+		return nil, err
+	}
+	c.tx = tx
+	c.memory()
+	return tx, nil
 }
 
 type balMessage struct {
@@ -98,12 +114,15 @@ func (c *checker) each(bucket int, fn func(k, v []byte) error) {
 // pages asks bbolt whether its file is sound. The list of free pages is only right while nobody writes, so this
 // takes the place of the writer.
 func (c *checker) pages() {
-	tx, err := c.s.index.Begin(true)
+	tx, err := c.s.guard.start(c.s.index, true)
 	if err != nil {
 		c.bad(1, "index.db: %v", err)
 		return
 	}
 	defer tx.Rollback()
+	if err := walk(tx); err != nil { // here, where a fault is caught: bbolt looks in a goroutine of its own
+		c.bad(1, "index.db: %v", err)
+	}
 	for err := range tx.Check() {
 		c.bad(1, "index.db: %v", err)
 	}

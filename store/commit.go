@@ -157,7 +157,7 @@ func (s *Store) commitGroup(group []*request) {
 	replies := make([]reply, len(group))
 	err := s.Err()
 	if err == nil {
-		err = s.tryGroup(group, replies, &l)
+		err = s.guard.run(func() error { return s.tryGroup(group, replies, &l) })
 	}
 	if err != nil {
 		if !errors.Is(err, ErrFailed) {
@@ -181,11 +181,14 @@ func (s *Store) tryGroup(group []*request, replies []reply, l *lazy) error {
 	if len(group) == 0 && len(l.events)+len(l.confirms)+len(l.recent) == 0 {
 		return nil
 	}
-	tx, err := s.index.Begin(true)
+	tx, err := s.guard.start(s.index, true)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback() // does nothing after the commit
+	if err := s.inPlace(tx); err != nil {
+		return err
+	}
 	a := newApply(s, tx)
 	if err := a.lazies(l); err != nil {
 		return err

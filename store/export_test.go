@@ -101,3 +101,6 @@ func dump(db *bolt.DB) map[string]map[string]string {
 	})
 	return all
 }
+
+// View runs fn in a guarded reading transaction of the index.
+func (s *Store) View(fn func(*bolt.Tx) error) error { return s.read(fn) }

@@ -9,16 +9,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	"mssd/message"
 	"mssd/trace"
@@ -49,12 +46,12 @@ type derived struct {
 
 // metaDB holds what can be derived from the bodies. It may be deleted and may lag.
 type metaDB struct {
-	s      *Store
-	path   string
-	db     *bolt.DB
-	broken atomic.Bool // a page is damaged: the file is not used any more
-	enc    *zstd.Encoder
-	dec    *zstd.Decoder
+	s     *Store
+	path  string
+	db    *bolt.DB
+	guard guard
+	enc   *zstd.Encoder
+	dec   *zstd.Decoder
 
 	mu      sync.Mutex
 	pending map[trace.ID]derived
@@ -82,7 +79,6 @@ func openMeta(s *Store) (*metaDB, error) {
 		if err := os.Remove(m.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		m.broken.Store(false)
 		err = m.open()
 	}
 	if err != nil {
@@ -94,39 +90,29 @@ func openMeta(s *Store) (*metaDB, error) {
 // open keeps the list of free pages in the file: without one bbolt looks for them in a goroutine of its own, where
 // a damaged page ends the process.
 func (m *metaDB) open() (err error) {
+	m.guard = guard{name: m.path, lost: m.lost}
 	if m.db, err = openBolt(m.path, boltOptions{mmap: mmapSize, noSync: m.s.opt.NoSync, keepFree: true}); err != nil {
 		return err
 	}
 	if err := m.update(initMeta); err != nil {
-		m.db.Close()
+		if !m.guard.bad.Load() {
+			m.db.Close()
+		}
 		return fmt.Errorf("store: meta.db: %w", err)
 	}
 	return nil
 }
 
-// view and update are those of bbolt, but a damaged page, which makes bbolt panic, yields ErrCorrupt. meta.db is
-// then given up: the next start makes it again, until then everything is derived from the bodies.
-func (m *metaDB) view(fn func(*bolt.Tx) error) error   { return m.guarded(m.db.View, fn) }
-func (m *metaDB) update(fn func(*bolt.Tx) error) error { return m.guarded(m.db.Update, fn) }
+// view and update are those of bbolt, but damage yields ErrCorrupt: meta.db is then given up. The next start makes it
+// again, until then everything is derived from the bodies.
+func (m *metaDB) view(fn func(*bolt.Tx) error) error { return m.guard.view(m.db, fn) }
+func (m *metaDB) update(fn func(*bolt.Tx) error) error {
+	return m.guard.run(func() error { return m.db.Update(fn) })
+}
 
-func (m *metaDB) guarded(run func(func(*bolt.Tx) error) error, fn func(*bolt.Tx) error) (err error) {
-	if m.broken.Load() {
-		return corrupt("meta.db")
-	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a file that was cut short
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: meta.db: %v", ErrCorrupt, r)
-			if m.broken.CompareAndSwap(false, true) {
-				m.s.log.Warn("meta.db is damaged: made again at the next start", "err", err)
-				_ = os.Remove(m.path)
-			}
-		}
-	}()
-	if err = run(fn); errors.Is(err, berrors.ErrDatabaseNotOpen) {
-		err = ErrClosed
-	}
-	return err
+func (m *metaDB) lost(err error) {
+	m.s.log.Warn("meta.db is damaged: made again at the next start, slower until then", "err", err)
+	_ = os.Remove(m.path)
 }
 
 // initMeta makes the buckets; those of another version are dropped.

@@ -88,19 +88,21 @@ type Options struct {
 
 // Store is an open store. All its methods are safe for concurrent use.
 type Store struct {
-	opt     Options
-	dir     string
-	log     *slog.Logger
-	now     func() time.Time
-	fs      fileSystem
-	root    *os.File
-	index   *bolt.DB
-	meta    *metaDB
-	unsound unsoundBodies
-	keys    *keyring
-	codec   *codec
-	ids     *trace.Source
-	syncFew int // up to so many bodies are synced one by one, more by syncing the file system
+	opt       Options
+	dir       string
+	log       *slog.Logger
+	now       func() time.Time
+	fs        fileSystem
+	root      *os.File
+	index     *bolt.DB
+	guard     guard // of index
+	indexFile os.FileInfo
+	meta      *metaDB
+	unsound   unsoundBodies
+	keys      *keyring
+	codec     *codec
+	ids       *trace.Source
+	syncFew   int // up to so many bodies are synced one by one, more by syncing the file system
 
 	mu  sync.RWMutex
 	mem *memory
@@ -248,18 +250,22 @@ func (s *Store) openIndex() error {
 	path := filepath.Join(s.dir, "index.db")
 	if !s.opt.Create {
 		if st, err := os.Stat(path); err != nil {
-			return fmt.Errorf("%w: %w", ErrCorrupt, err)
+			return fmt.Errorf("%w: %w; %s", ErrCorrupt, err, waysOut)
 		} else if st.Size() == 0 {
-			return fmt.Errorf("%w: %s is empty; restore it from a backup", ErrCorrupt, path)
+			return fmt.Errorf("%w: %s is empty; %s", ErrCorrupt, path, waysOut)
 		}
 	}
 	var err error
+	s.guard.name, s.guard.lost = path, s.lostIndex
 	if !s.opt.Create {
 		if err := soundPages(path); err != nil {
 			return err
 		}
 	}
 	if s.index, err = openBolt(path, boltOptions{mmap: mmapSize, noSync: s.opt.NoSync}); err != nil {
+		return err
+	}
+	if s.indexFile, err = os.Stat(path); err != nil {
 		return err
 	}
 	if s.opt.Create {
@@ -330,26 +336,20 @@ func initIndex(tx *bolt.Tx) error {
 
 // soundPages reads index.db through, so that a damaged page is an error with a name: bbolt, which looks for the
 // free pages at opening, would end the process.
-func soundPages(path string) (err error) {
+func soundPages(path string) error {
 	db, err := openBolt(path, boltOptions{readOnly: true})
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %s cannot be read (%v); restore it from a backup", ErrCorrupt, path, r)
-		}
-	}()
-	return db.View(func(tx *bolt.Tx) error {
-		return tx.ForEach(func(_ []byte, b *bolt.Bucket) error {
-			c := b.Cursor()
-			for k, _ := c.First(); k != nil; k, _ = c.Next() {
-			}
-			return nil
-		})
-	})
+	g := guard{name: path}
+	err = g.view(db, walk)
+	if !g.stuck.Load() {
+		err = errors.Join(err, db.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("%w; %s", err, waysOut)
+	}
+	return nil
 }
 
 type boltOptions struct {
@@ -389,9 +389,9 @@ func openBolt(path string, o boltOptions) (db *bolt.DB, err error) {
 
 // read runs fn in a read transaction of the index.
 func (s *Store) read(fn func(*bolt.Tx) error) error {
-	err := s.index.View(fn)
-	if errors.Is(err, berrors.ErrDatabaseNotOpen) {
-		return ErrClosed
+	err := s.guard.view(s.index, fn)
+	if err != nil && s.guard.bad.Load() && s.Err() != nil {
+		return s.Err()
 	}
 	return err
 }
@@ -408,10 +408,10 @@ func (s *Store) Close() error {
 	var err error
 	s.closing.Do(func() {
 		close(s.quit)
-		<-s.stopped
+		s.awaitWork(func() { <-s.stopped })
 		s.cancel()
 		s.meta.stop()
-		s.bg.Wait()
+		s.awaitWork(s.bg.Wait)
 		if s.Err() == nil {
 			err = s.places.unmark()
 		}
@@ -422,10 +422,10 @@ func (s *Store) Close() error {
 
 func (s *Store) closeFiles() error {
 	var errs []error
-	if s.index != nil {
+	if s.index != nil && !s.guard.stuck.Load() {
 		errs = append(errs, s.index.Close())
 	}
-	if s.meta != nil {
+	if s.meta != nil && !s.meta.guard.bad.Load() {
 		errs = append(errs, s.meta.db.Close())
 	}
 	if s.keys != nil {

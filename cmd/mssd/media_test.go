@@ -4,12 +4,15 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/textproto"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
@@ -236,5 +239,70 @@ func TestDamagedBodies(t *testing.T) {
 	must(t, h.stop())
 	if out, err := h.run("fsck", "--config", h.config); err != nil {
 		t.Errorf("fsck: %v\n%s", err, out)
+	}
+}
+
+// ended waits for the daemon to end by itself, with an error.
+func (h *house) ended() {
+	h.t.Helper()
+	select {
+	case exit := <-h.done:
+		h.cmd = nil
+		if exit == nil {
+			h.t.Error("the daemon ended with status 0")
+		}
+		h.t.Logf("the daemon ended: %v", exit)
+	case <-time.After(20 * time.Second):
+		h.t.Fatal("the daemon goes on")
+	}
+}
+
+// TestIndexCutUnderTheDaemon cuts index.db short while the daemon serves: it ends cleanly and says what to do, nothing
+// more is acknowledged, the next start is refused with the same advice, and with the file of before all is there.
+func TestIndexCutUnderTheDaemon(t *testing.T) {
+	for _, size := range []int64{0, 2 * 4096} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			h := newHouse(t, "")
+			h.start("--create")
+			const bal = "pharmacie@test-officines.mssante.fr"
+			user, password := h.addBAL(bal, "ORG")
+			c, err := h.dial()
+			must(t, err)
+			msg := letter(1, 2000, bal)
+			_, err = c.send("274990000000145@"+patientDomain, []string{bal}, msg)
+			must(t, err)
+			ic := h.imapClient(user, password)
+			defer ic.Close()
+			must(t, h.stop())
+			index := h.path("data/index.db")
+			whole, err := os.ReadFile(index)
+			must(t, err)
+			h.start()
+			must(t, os.Truncate(index, size))
+			if c, err = h.dial(); err == nil {
+				if text, err := c.send("274990000000145@"+patientDomain, []string{bal}, letter(2, 2000, bal)); err == nil {
+					t.Errorf("a letter was acknowledged into a file that is cut off: %s", text)
+				}
+				c.conn.Close()
+			}
+			h.ended()
+			if log := h.log.String(); !strings.Contains(log, "fsck --repair") || strings.Contains(log, "goroutine ") || strings.Contains(log, "SIGBUS") {
+				t.Error("the log does not say what to do, or holds a stack")
+			}
+			cmd := exec.Command("mssd", "serve", "--config", h.config)
+			out, err := cmd.CombinedOutput()
+			if err == nil || !strings.Contains(string(out), "index.db") || !strings.Contains(string(out), "fsck --repair") {
+				t.Errorf("the next start: %v\n%s", err, out)
+			}
+			must(t, os.WriteFile(index, whole, 0o600))
+			h.start()
+			if got := fetchHashes(t, h, user, password); got[sha256.Sum256(msg)] != 1 || len(got) != 1 {
+				t.Errorf("%d letters, want the one", len(got))
+			}
+			must(t, h.stop())
+			if out, err := h.run("fsck", "--config", h.config); err != nil {
+				t.Errorf("fsck: %v\n%s", err, out)
+			}
+		})
 	}
 }

@@ -300,7 +300,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		case <-serving.Done():
 			done = true
 		case <-d.store.Failed():
-			failure, done = errStoreFailed, true
+			failure, done = d.storeFailure(), true
 		}
 	}
 	d.stop(failure != nil)
@@ -311,6 +311,14 @@ func (d *daemon) serve(ctx context.Context) error {
 		return failure
 	}
 	return err
+}
+
+// storeFailure is what the daemon ends with. A damaged index is not mended by another start.
+func (d *daemon) storeFailure() error {
+	if err := d.store.Err(); errors.Is(err, store.ErrCorrupt) {
+		return fmt.Errorf("%s: %w", d.cfg.DataDir, err)
+	}
+	return errStoreFailed
 }
 
 func closed(err error) bool {
