@@ -119,6 +119,8 @@ func (s *Store) run() {
 		select {
 		case r := <-s.queue:
 			s.commitGroup(s.collect(r))
+		case f := <-s.aside:
+			f()
 		case <-s.lazyTimer.C:
 			s.commitGroup(nil)
 		case <-s.quit:

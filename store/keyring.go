@@ -135,6 +135,7 @@ type keyring struct {
 	wrap   cipher.AEAD // under the master key; random nonces
 
 	pseudonym secret
+	manifests secret      // of backups
 	values    cipher.AEAD // of the store, for what belongs to no BAL
 
 	mu    sync.RWMutex
@@ -228,7 +229,7 @@ func (s *slot) open(wrap cipher.AEAD) (key secret, err error) {
 }
 
 // readKeys reads the whole file and looks at its head.
-func readKeys(f *os.File, path string) ([]byte, error) {
+func readKeys(f io.Reader, path string) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(f, maxKeysFile))
 	if err != nil {
 		return nil, fmt.Errorf("store: keys: %w", err)
@@ -266,6 +267,7 @@ func (k *keyring) load(b []byte, path string) error {
 		case s.number == storeSlot:
 			if found = err == nil; found {
 				k.pseudonym = key.derive("pseudonyms")
+				k.manifests = key.derive(manifestPurpose)
 				k.values = key.randomGCM("values of the store")
 			}
 		case err != nil:

@@ -107,6 +107,10 @@ type Store struct {
 	mu  sync.RWMutex
 	mem *memory
 
+	sweeping sync.Mutex // held while bodies are removed
+	pins     int        // moments that keep bodies; guarded by sweeping
+
+	aside   chan func() // run by the committer between two groups
 	queue   chan *request
 	quit    chan struct{} // closed by Close
 	stopped chan struct{} // closed by the committer
@@ -131,7 +135,6 @@ type Store struct {
 	keywordRoom int                  // octets of keyword sets
 
 	batchLog *batchLog  // the latest commits, for those who follow
-	sweeping sync.Mutex // one sweep of the dead at a time
 }
 
 // Open opens the store in a directory. One process at a time can have it open (ErrLocked).
@@ -140,7 +143,7 @@ func Open(opt Options) (*Store, error) { return open(opt, nil) }
 // open takes another file system for tests.
 func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, keywordRoom: 64 << 20, commitIndex: commitTx,
-		queue: make(chan *request, maxGroup), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
+		queue: make(chan *request, maxGroup), aside: make(chan func()), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

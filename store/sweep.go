@@ -146,8 +146,6 @@ func (s *Store) sweepDead(ctx context.Context) {
 }
 
 func (s *Store) sweepOnce(ctx context.Context) error {
-	s.sweeping.Lock()
-	defer s.sweeping.Unlock()
 	retain := s.opt.RetainExpunged
 	switch {
 	case retain == 0:
@@ -156,21 +154,32 @@ func (s *Store) sweepOnce(ctx context.Context) error {
 		retain = 0
 	}
 	for limit := s.now().Add(-retain); ; {
-		waits, goes, err := s.deadUntil(limit)
-		if err != nil || len(waits)+len(goes) == 0 {
-			return err
-		}
-		if err := s.removeBodies(goes); err != nil {
-			return err
-		}
-		var batch Batch
-		for _, op := range append(goes, waits...) {
-			batch.Ops = append(batch.Ops, op)
-		}
-		if _, err := s.Commit(ctx, &batch); err != nil {
+		if more, err := s.sweepSome(ctx, limit); err != nil || !more {
 			return err
 		}
 	}
+}
+
+// sweepSome takes away some of the bodies that died before limit. While a Moment is open it takes none.
+func (s *Store) sweepSome(ctx context.Context, limit time.Time) (more bool, err error) {
+	s.sweeping.Lock()
+	defer s.sweeping.Unlock()
+	if s.pins > 0 {
+		return false, nil
+	}
+	waits, goes, err := s.deadUntil(limit)
+	if err != nil || len(waits)+len(goes) == 0 {
+		return false, err
+	}
+	if err := s.removeBodies(goes); err != nil {
+		return false, err
+	}
+	var batch Batch
+	for _, op := range append(goes, waits...) {
+		batch.Ops = append(batch.Ops, op)
+	}
+	_, err = s.Commit(ctx, &batch)
+	return err == nil, err
 }
 
 // deadUntil yields some of the bodies that died before limit: those that wait to be taken away, and those whose files
