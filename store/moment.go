@@ -247,16 +247,25 @@ func (s *Store) openWhole(id MessageID, src source) error {
 	if err != nil {
 		return err
 	}
+	var noKey error
 	key, err := s.contentKey(id)
 	switch {
 	case errors.Is(err, ErrMissing):
 		return err
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrNoKey, err)
+		noKey = fmt.Errorf("%w: %w", ErrNoKey, err)
 	}
 	end, err := readEnd(src)
 	if err != nil {
 		return fmt.Errorf("body %s: %w", id, err)
+	}
+	if noKey != nil {
+		_, err := end.header(uint64(id))
+		end.release()
+		if err != nil { // no key opens what is damaged
+			return fmt.Errorf("body %s: %w", id, err)
+		}
+		return noKey
 	}
 	u, err := newUnsealer(s.codec, uint64(id), &key, end, rec.Size)
 	if err != nil {

@@ -21,12 +21,13 @@ var mayImport = map[string][]string{
 	"directory/whitelist": {"tlsconf"},
 	"directory":           {"tlsconf", "directory/whitelist"},
 	"store":               {"message", "trace"},
+	"store/backup":        {"store", "trace"},
 	"auth":                {"store", "directory", "tlsconf"},
 	"delivery":            {"message", "store", "directory", "trace", "tlsconf"},
 	"smtpd":               {"auth", "delivery", "store", "directory", "directory/whitelist", "tlsconf", "tlsconf/guard", "trace", "message"},
 	"imapd/wire":          {},
 	"imapd":               {"imapd/wire", "auth", "delivery", "store", "directory", "tlsconf", "tlsconf/guard", "trace", "message"},
-	"admin":               {"auth", "delivery", "store", "directory", "directory/whitelist", "tlsconf", "trace", "message"},
+	"admin":               {"auth", "delivery", "store", "store/backup", "directory", "directory/whitelist", "tlsconf", "trace", "message"},
 }
 
 // testOnly are rooms that only tests, and cmd where it says so, may import.
