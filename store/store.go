@@ -134,7 +134,7 @@ type Store struct {
 	commitIndex func(*bolt.Tx) error // a seam for tests
 	keywordRoom int                  // octets of keyword sets
 
-	batchLog *batchLog  // the latest commits, for those who follow
+	batchLog *batchLog // the latest commits, for those who follow
 }
 
 // Open opens the store in a directory. One process at a time can have it open (ErrLocked).

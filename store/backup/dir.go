@@ -241,7 +241,7 @@ func fromDisk(f *os.File) { _ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNE
 
 // newFile is a file that is being written, with the sum of what was.
 type newFile struct {
-	*os.File
+	f      *os.File // not embedded: its other ways to write would pass the sum by
 	sum    hash.Hash
 	octets int64
 }
@@ -251,15 +251,18 @@ func create(path string) (*newFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &newFile{File: f, sum: sha256.New()}, nil
+	return &newFile{f: f, sum: sha256.New()}, nil
 }
 
 func (f *newFile) Write(p []byte) (int, error) {
-	n, err := f.File.Write(p)
+	n, err := f.f.Write(p)
 	f.sum.Write(p[:n])
 	f.octets += int64(n)
 	return n, err
 }
+
+func (f *newFile) Sync() error  { return f.f.Sync() }
+func (f *newFile) Close() error { return f.f.Close() }
 
 func (f *newFile) sumUp() Sum { return newSum(f.octets, f.sum.Sum(nil)) }
 
@@ -273,11 +276,11 @@ func (f *newFile) settle() error {
 
 // readBack reads a file that was synced from the disk, compares and closes it.
 func (f *newFile) readBack() error {
-	fromDisk(f.File)
+	fromDisk(f.f)
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return f.sumUp().check(f.Name())
+	return f.sumUp().check(f.f.Name())
 }
 
 func syncDir(path string) error {

@@ -104,7 +104,7 @@ func (d *Dir) removeBodies(ctx context.Context, kept []Generation, r *Pruned, p 
 			if !done && cur.ID == id {
 				continue
 			}
-			path := d.at(store.BlobName(id))
+			path := d.at(store.BodyFile(id))
 			if st, err := os.Stat(path); err == nil {
 				r.Octets += st.Size()
 			}
@@ -146,7 +146,7 @@ func (d *Dir) bodiesOf(span string) ([]trace.ID, error) {
 	names, err := os.ReadDir(d.at(blobsDir, span))
 	var ids []trace.ID
 	for _, n := range names {
-		if id, err := trace.ParseID(n.Name()); err == nil && filepath.Join(blobsDir, span, n.Name()) == store.BlobName(id) {
+		if id, err := trace.ParseID(n.Name()); err == nil && filepath.Join(blobsDir, span, n.Name()) == store.BodyFile(id) {
 			ids = append(ids, id)
 		}
 	}

@@ -263,7 +263,7 @@ func (w *restore) bodies(g *Generation) error {
 		} else if err != nil {
 			return err
 		}
-		if dir := filepath.Dir(store.BlobName(b.ID)); dir != span {
+		if dir := filepath.Dir(store.BodyFile(b.ID)); dir != span {
 			span = dir
 			if err := os.Mkdir(filepath.Join(w.opt.To, dir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 				return err
@@ -279,9 +279,9 @@ func (w *restore) bodies(g *Generation) error {
 }
 
 func (w *restore) body(b Body) error {
-	to := filepath.Join(w.opt.To, store.BlobName(b.ID))
+	to := filepath.Join(w.opt.To, store.BodyFile(b.ID))
 	if b.Status.There() {
-		n, sum, err := w.copyFile(w.d.at(store.BlobName(b.ID)), to)
+		n, sum, err := w.copyFile(w.d.at(store.BodyFile(b.ID)), to)
 		switch {
 		case err == nil && n == b.Octets && sum == b.Sum:
 			w.Bodies++

@@ -253,7 +253,7 @@ func (r *run) look(id trace.ID) (item, error) {
 	if err != nil {
 		return it, err
 	}
-	st, err := os.Stat(r.d.at(store.BlobName(id)))
+	st, err := os.Stat(r.d.at(store.BodyFile(id)))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return it, nil
@@ -267,7 +267,7 @@ func (r *run) look(id trace.ID) (item, error) {
 	if it.need != have || !r.opt.VerifyAll {
 		return it, nil
 	}
-	if same(r.d.at(store.BlobName(id)), known) != nil {
+	if same(r.d.at(store.BodyFile(id)), known) != nil {
 		it.Body, it.need = Body{ID: id}, fetch
 		r.Repaired++
 	}
@@ -349,7 +349,7 @@ func (r *run) ask(n need, sumsOnly bool, fn func(*item, Body, io.Reader) error) 
 func (r *run) verifyOld() error {
 	return r.ask(check, true, func(it *item, b Body, _ io.Reader) error {
 		it.need = fetch
-		if b.Status.There() && same(r.d.at(store.BlobName(b.ID)), &b) == nil {
+		if b.Status.There() && same(r.d.at(store.BodyFile(b.ID)), &b) == nil {
 			it.Body, it.need = b, have
 		}
 		return nil
@@ -425,7 +425,7 @@ func (r *run) receive(b Body, content io.Reader) error {
 
 // place gives a body its name.
 func (r *run) place(id trace.ID, f *newFile) (dir string, err error) {
-	path := r.d.at(store.BlobName(id))
+	path := r.d.at(store.BodyFile(id))
 	dir = filepath.Dir(path)
 	if _, ok := r.spans[dir]; !ok {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -436,7 +436,7 @@ func (r *run) place(id trace.ID, f *newFile) (dir string, err error) {
 		}
 		r.spans[dir] = struct{}{}
 	}
-	return dir, os.Rename(f.Name(), path)
+	return dir, os.Rename(f.f.Name(), path)
 }
 
 func (r *run) closeList() (Sum, error) {

@@ -126,7 +126,7 @@ func (g *Generation) signed(masterKey string) error {
 func (v *Verified) body(d *Dir, b Body) {
 	v.Bodies++
 	v.Octets += b.Octets
-	switch err := same(d.at(store.BlobName(b.ID)), &b); {
+	switch err := same(d.at(store.BodyFile(b.ID)), &b); {
 	case errors.Is(err, fs.ErrNotExist):
 		v.fault("body %s is missing", b.ID)
 	case errors.Is(err, ErrDamaged):
