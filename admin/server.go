@@ -59,9 +59,16 @@ type Server struct {
 	Log       *slog.Logger
 	Now       func() time.Time // nil: time.Now
 
-	once  sync.Once
-	http  *http.Server
-	since time.Time
+	// MaxImport is the most octets of an imported message; 0: 100 MiB.
+	MaxImport int64
+
+	once      sync.Once
+	http      *http.Server
+	since     time.Time
+	stop      sync.Once
+	stopping  chan struct{} // closed by Shutdown
+	importing sync.Map      // store.BALID: an import into it runs
+	transfers chan struct{} // an entry for each export and import that runs
 }
 
 type uidKey struct{}
@@ -100,7 +107,11 @@ func (s *Server) setup() {
 		if s.Now == nil {
 			s.Now = time.Now
 		}
+		if s.MaxImport == 0 {
+			s.MaxImport = 100 << 20
+		}
 		s.since = s.Now()
+		s.stopping, s.transfers = make(chan struct{}), make(chan struct{}, maxTransfers)
 		s.http = &http.Server{
 			Handler:           s.guard(s.routes()),
 			ReadHeaderTimeout: readTimeout,
@@ -126,9 +137,10 @@ func (s *Server) Serve(l net.Listener) error {
 	return s.http.Serve(l)
 }
 
-// Shutdown lets running requests finish until ctx ends.
+// Shutdown lets running requests finish until ctx ends; exports and imports break off at once, between two messages.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.setup()
+	s.stop.Do(func() { close(s.stopping) })
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.http.Close()
 		return err
@@ -180,7 +192,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				"run as root or as the daemon's user, or add the id to admin.allow_uids"})
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		if !streams(r) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -234,6 +248,12 @@ func (s *Server) routes() http.Handler {
 			writeJSON(w, http.StatusOK, doc)
 		})
 	}
+	for pattern, h := range map[string]streamer{
+		"GET /v1/bals/{address}/mail":  s.balExport,
+		"POST /v1/bals/{address}/mail": s.balImport,
+	} {
+		mux.HandleFunc(pattern, s.stream(pattern, h))
+	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, &Problem{http.StatusNotFound, "no such request: " + r.Method + " " + r.URL.Path,
 			"the command and the daemon may be of different versions (mssd version, mssd health)"})
@@ -267,6 +287,10 @@ func problem(err error) *Problem {
 		return &Problem{http.StatusNotFound, "this BAL has no such member", "mssd bal show prints its members"}
 	case errors.Is(err, store.ErrNoSpace):
 		return &Problem{http.StatusInsufficientStorage, "no space left on the disk of the store", "make room; nothing was changed"}
+	case errors.Is(err, store.ErrOverQuota):
+		return &Problem{http.StatusInsufficientStorage, "the quota of this BAL is reached", "give it more room, or import with --over-quota; what was stored stays, and is not stored again"}
+	case errors.Is(err, errFrame):
+		return &Problem{http.StatusBadRequest, err.Error(), "compare mssd version with mssd health"}
 	case errors.Is(err, store.ErrInvalid), errors.Is(err, store.ErrLimit), errors.Is(err, store.ErrName), errors.Is(err, store.ErrBALFixed):
 		return &Problem{http.StatusBadRequest, err.Error(), ""}
 	case errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrClosed):

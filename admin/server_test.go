@@ -59,7 +59,7 @@ type house struct {
 }
 
 // open serves a real store on a real socket; the store is checked at the end.
-func open(t *testing.T) *house {
+func open(t *testing.T, set ...func(*Server)) *house {
 	t.Helper()
 	dir := t.TempDir()
 	st, err := store.Open(store.Options{Dir: filepath.Join(dir, "data"), Create: true, NoSync: true})
@@ -69,6 +69,9 @@ func open(t *testing.T) *house {
 	h := &house{Client: &Client{Socket: filepath.Join(dir, "s")}, store: st, daemon: &daemon{}, log: &strings.Builder{}}
 	h.server = &Server{Store: st, Fronts: h.daemon, Argon: auth.Params{Time: 1, MemoryKiB: 64, Threads: 1}, Version: "test",
 		Log: slog.New(slog.NewTextHandler(&lockedWriter{w: h.log}, nil))}
+	for _, f := range set {
+		f(h.server)
+	}
 	l, err := Listen(h.Socket, false)
 	if err != nil {
 		t.Fatal(err)

@@ -44,6 +44,16 @@ func (l *lazy) empty() bool {
 // Commit carries out a batch, all of it or nothing, and returns when it would survive a power failure. ctx counts
 // only until the committer has taken the batch. ErrFailed says that the state on disk is not known.
 func (s *Store) Commit(ctx context.Context, b *Batch) (*Result, error) {
+	wait, err := s.Submit(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	return wait()
+}
+
+// Submit is the first half of Commit: it puts the batch into the queue. The batches that one goroutine submits are
+// carried out in this order, and may share a sync. wait is the second half; it is called once.
+func (s *Store) Submit(ctx context.Context, b *Batch) (wait func() (*Result, error), err error) {
 	if b.Blob != nil {
 		if err := b.Blob.address(b); err != nil {
 			return nil, err
@@ -59,7 +69,7 @@ func (s *Store) Commit(ctx context.Context, b *Batch) (*Result, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	return s.await(r.done)
+	return func() (*Result, error) { return s.await(r.done) }, nil
 }
 
 func (s *Store) await(done chan reply) (*Result, error) {
