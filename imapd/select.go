@@ -82,7 +82,7 @@ func (c *conn) cmdClose(cmd *wire.Command) (response, error) {
 	}
 	if !c.sel.readOnly {
 		// A mailbox that somebody deleted has nothing left to expunge.
-		if _, err := c.expungeRuns(c.sel.view.runs()); err != nil && !errors.Is(err, store.ErrNoMailbox) {
+		if err := c.expungeRuns(c.sel.view.runs()); err != nil && !errors.Is(err, store.ErrNoMailbox) {
 			return response{}, err
 		}
 	}
@@ -123,19 +123,16 @@ func (c *conn) expungeCommand(cmd *wire.Command, runs []store.Run) (response, er
 	if c.sel.readOnly {
 		return response{}, errReadOnly
 	}
-	if _, err := c.expungeRuns(runs); err != nil {
+	if err := c.expungeRuns(runs); err != nil {
 		return response{}, err
 	}
 	return okay(cmd.Name + " completed"), nil
 }
 
 // expungeRuns removes what is \Deleted among runs: only messages that the client was told of.
-func (c *conn) expungeRuns(runs []store.Run) (*store.Result, error) {
+func (c *conn) expungeRuns(runs []store.Run) error {
 	if len(runs) == 0 {
-		return nil, nil
+		return nil
 	}
-	return c.srv.Store.Commit(c.ctx, &store.Batch{
-		Ops:    []store.Op{store.Expunge{Ref: c.sel.ref, Runs: runs}},
-		Events: []trace.Event{c.event(trace.Expunged, c.sel.ref, "")},
-	})
+	return c.srv.Store.Expunge(c.ctx, store.Expunge{Ref: c.sel.ref, Runs: runs}, c.event(trace.Expunged, c.sel.ref, ""))
 }

@@ -307,6 +307,19 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return a.putBackup(op)
 	case ForgetBackup:
 		return a.forgetBackup(op)
+	case Undelete:
+		return a.undelete(op, res)
+	case SetHold:
+		return a.setHold(op, res)
+	case SetRetention:
+		return a.setRetention(op, res)
+	case purge:
+		return a.purge(op, res)
+	case retire:
+		return a.retire(op, res)
+	case setSweepTime:
+		a.sys.SweepTime = op.at
+		return nil
 	case forget:
 		return a.forgetBlob(op)
 	}

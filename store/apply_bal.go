@@ -42,7 +42,7 @@ func (a *apply) createBAL(b BAL, res *OpResult) error {
 		return fmt.Errorf("%w: a new BAL needs kind, state and listing", ErrInvalid)
 	}
 	a.sys.LastBAL++
-	b.ID, b.Created, b.Octets, b.Messages = a.sys.LastBAL, a.now.Truncate(time.Second), 0, 0
+	b.ID, b.Created, b.Octets, b.Messages, b.HeldSince = a.sys.LastBAL, a.now.Truncate(time.Second), 0, 0, time.Time{}
 	if err := a.s.keys.newBAL(b.ID, b.Created); err != nil {
 		return fatal(err)
 	}

@@ -115,7 +115,7 @@ func (a *apply) deleteMailbox(op DeleteMailbox, res *OpResult) error {
 		return err
 	}
 	for i := range rows {
-		if err := a.removeRow(b, w, &rows[i]); err != nil {
+		if err := a.expungeRow(b, w, &rows[i]); err != nil {
 			return err
 		}
 		res.UIDs = appendUID(res.UIDs, rows[i].UID)

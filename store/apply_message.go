@@ -100,7 +100,7 @@ func (a *apply) insertRow(b *boxWork, w *balWork, row *Row) error {
 	if b.UIDNext == math.MaxUint32 {
 		return fmt.Errorf("%w: UIDs of the mailbox", ErrLimit)
 	}
-	row.UID, row.ModSeq, row.SaveDate = b.UIDNext, b.HighestModSeq, seconds(a.now)
+	row.UID, row.ModSeq, row.SaveDate = b.UIDNext, b.HighestModSeq, a.notBefore()
 	b.UIDNext++
 	b.tally(row, 1)
 	w.Messages++
@@ -202,41 +202,10 @@ func (a *apply) copyRow(old Row, src, dst *boxWork, srcBAL, dstBAL *balWork, mov
 	if free {
 		return a.dropRow(src, srcBAL, &old)
 	}
+	if srcBAL.Held() { // nothing of it is lost
+		return a.expungeRow(src, srcBAL, &old)
+	}
 	return a.removeRow(src, srcBAL, &old)
-}
-
-func (a *apply) expunge(op Expunge, res *OpResult) error {
-	b, err := a.box(op.Ref)
-	if err != nil {
-		return err
-	}
-	res.Ref, res.UIDValidity, res.ModSeq = b.Ref, b.UIDValidity, b.HighestModSeq
-	if b.Deleted == 0 {
-		return nil
-	}
-	w, err := a.bal(op.Ref.BAL)
-	if err != nil {
-		return err
-	}
-	rows, err := a.rows(op.Ref, op.Runs)
-	if err != nil {
-		return err
-	}
-	for i := range rows {
-		if rows[i].Flags&Deleted == 0 {
-			continue
-		}
-		if err := a.removeRow(b, w, &rows[i]); err != nil {
-			return err
-		}
-		res.UIDs = appendUID(res.UIDs, rows[i].UID)
-	}
-	if len(res.UIDs) == 0 {
-		return nil
-	}
-	err = a.entomb(b, res.UIDs)
-	res.ModSeq, res.touched = b.HighestModSeq, res.UIDs
-	return err
 }
 
 // entomb remembers that UIDs went, at a new HIGHESTMODSEQ, and forgets the oldest entry when there are too many.

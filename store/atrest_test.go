@@ -143,7 +143,9 @@ func TestNothingInClear(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	do(t, s, store.Copy{From: in.Ref, Runs: one(1), To: box(t, s, b.ID, "Dossier Quatrepommes").Ref})
+	dossier := box(t, s, b.ID, "Dossier Quatrepommes").Ref
+	do(t, s, store.Copy{From: in.Ref, Runs: one(1), To: dossier}, store.Copy{From: in.Ref, Runs: one(1), To: dossier})
+	expunge(t, s, dossier, one(2)) // the record of it holds the name of the mailbox
 	// Two more stay on their way: one in the middle of its octets, one finished.
 	half, err := s.NewBlob()
 	if err != nil {
@@ -167,6 +169,9 @@ func TestNothingInClear(t *testing.T) {
 	}
 
 	s = storetest.Open(t, opt)
+	if l := expunged(t, s, b.ID); len(l) != 1 || l[0].Name != "Dossier Quatrepommes" {
+		t.Errorf("expunged: %+v", l)
+	}
 	if got := read(t, s, b.ID, rows(t, s, in.Ref)[0].Message); !strings.HasSuffix(got, raw) || !strings.HasPrefix(got, "Return-Path: <"+patientMail) {
 		t.Error("the mail is not what was stored")
 	}

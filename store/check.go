@@ -42,7 +42,7 @@ func (c *checker) run() error {
 		return err
 	}
 	defer c.s.guard.end(tx)
-	steps := []func(){c.bals, c.prefixes, c.boxes, c.refs, c.bodies, c.onces, c.events, c.backups}
+	steps := []func(){c.bals, c.prefixes, c.boxes, c.expunged, c.refs, c.bodies, c.onces, c.events, c.backups}
 	for _, step := range steps {
 		if err := c.ctx.Err(); err != nil {
 			return err
@@ -307,6 +307,46 @@ func (c *checker) boxes() {
 	}
 }
 
+// expunged goes through what can come back.
+func (c *checker) expunged() {
+	rows := c.bucket(bktRow)
+	c.each(bktExpunged, func(k, v []byte) error {
+		e, sealed, err := decodeExpunged(k, v)
+		if err != nil {
+			return err
+		}
+		bal := balOfKey(k)
+		bm := balMessage{bal, e.Message}
+		c.prefixRefs[bm]++
+		if c.faulty(bal) {
+			return nil
+		}
+		if c.disk.bals[bal] == nil {
+			c.bad(14, "expunged %s has no BAL %d", e.ExpungedID, bal)
+			return nil
+		}
+		if _, err := c.s.keys.open(bal, bktExpunged, k, sealed); err != nil {
+			c.bad(14, "BAL %d expunged %s: %v", bal, e.ExpungedID, err)
+		}
+		ref := Ref{bal, e.Mailbox}
+		if b := c.disk.boxes[e.Mailbox]; b != nil && (b.rec.BAL != bal || e.UID >= b.rec.UIDNext) || e.Mailbox > c.disk.sys.LastMailbox || e.UID == 0 {
+			c.bad(14, "BAL %d expunged %s: no mailbox of it had this UID", bal, e.ExpungedID)
+		}
+		if rows.Get(keyRow(ref, e.UID)) != nil {
+			c.bad(14, "BAL %d expunged %s has a row", bal, e.ExpungedID)
+		}
+		if e.Keywords != 0 && c.disk.words[e.Keywords] == nil || e.Flags&^allFlags != 0 {
+			c.bad(14, "BAL %d expunged %s: keyword set %d, flags %d", bal, e.ExpungedID, e.Keywords, e.Flags)
+		}
+		if n, ok := c.prefixLen[bm]; !ok {
+			c.bad(6, "BAL %d expunged %s: no prefix record", bal, e.ExpungedID)
+		} else if want := n + c.blobs[e.Message].Size; e.Size != want {
+			c.bad(14, "BAL %d expunged %s: size %d, not %d", bal, e.ExpungedID, e.Size, want)
+		}
+		return nil
+	})
+}
+
 func (c *checker) row(b *boxRec, row *Row) {
 	if row.UID == 0 || row.UID >= b.UIDNext {
 		c.bad(2, "mailbox %d: UID %d, UIDNEXT %d", b.Mailbox, row.UID, b.UIDNext)
@@ -359,7 +399,7 @@ func (c *checker) refs() {
 		}
 		r, err := decodePrefix(v)
 		if n := c.prefixRefs[balMessage{balOfKey(k), idOfKey(k)}]; err == nil && !c.faulty(balOfKey(k)) && (n != r.Refs || n == 0) {
-			c.bad(6, "BAL %d message %s: %d rows, counted %d", balOfKey(k), idOfKey(k), n, r.Refs)
+			c.bad(6, "BAL %d message %s: %d rows and expunged ones, counted %d", balOfKey(k), idOfKey(k), n, r.Refs)
 		}
 		if _, ok := c.blobs[idOfKey(k)]; !ok {
 			c.bad(7, "message %s: no record of its body", idOfKey(k))

@@ -50,6 +50,32 @@ func TestCheckFinds(t *testing.T) {
 		{"row gone", remove("row"), 4},
 		{"prefix counts too many", change("prefix", func(v []byte) []byte { v[0]++; return v }), 6},
 		{"prefix gone", remove("prefix"), 6},
+		{"expunged record gone", remove("expunged"), 6},
+		{"expunged record cut short", change("expunged", func(v []byte) []byte { return v[:37] }), 1},
+		{"expunged name altered", change("expunged", func(v []byte) []byte { v[len(v)-1] ^= 1; return v }), 14},
+		{"expunged size", change("expunged", func(v []byte) []byte { v[37]++; return v }), 14},
+		{"expunged keyword set", change("expunged", func(v []byte) []byte { v[13] = 99; return v }), 14},
+		{"expunged and still there", func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte("expunged"))
+			k, v := first(b)
+			k = append([]byte(nil), k...)
+			k[19] = 2
+			return b.Put(k, append([]byte(nil), v...))
+		}, 14},
+		{"expunged of a UID to come", func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte("expunged"))
+			k, v := first(b)
+			k = append([]byte(nil), k...)
+			k[18] = 2
+			return b.Put(k, append([]byte(nil), v...))
+		}, 14},
+		{"expunged of no BAL", func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte("expunged"))
+			k, v := first(b)
+			k = append([]byte(nil), k...)
+			k[3] = 99
+			return b.Put(k, append([]byte(nil), v...))
+		}, 14},
 		{"body counts too many", change("blob", func(v []byte) []byte { v[1]++; return v }), 7},
 		{"size of a row", change("row", func(v []byte) []byte { v[37]++; return v }), 8},
 		{"keyword set gone", change("row", func(v []byte) []byte { v[21] = 99; return v }), 9},

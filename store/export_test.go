@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -61,8 +62,8 @@ func (s *Store) NamedBox(k, v []byte, name string) []byte {
 // SlotPlace is where the key of a BAL stands in the file keys.
 func SlotPlace(id BALID) (off, length int64) { return keysHead + int64(id)*slotLen, slotLen }
 
-// Sweep removes what is dead long enough, now.
-func (s *Store) Sweep() error { return s.sweepOnce(context.Background()) }
+// SweepNow sweeps.
+func (s *Store) SweepNow() error { _, err := s.Sweep(context.Background(), false); return err }
 
 // SetLogRoom sets how many octets of commits are kept for followers.
 func (s *Store) SetLogRoom(n int) { s.batchLog.room = n }
@@ -104,3 +105,12 @@ func dump(db *bolt.DB) map[string]map[string]string {
 
 // View runs fn in a guarded reading transaction of the index.
 func (s *Store) View(fn func(*bolt.Tx) error) error { return s.read(fn) }
+
+// SetUptime sets the monotonic clock of the sweep.
+func (s *Store) SetUptime(f func() time.Duration) {
+	s.sweepMu.Lock()
+	defer s.sweepMu.Unlock()
+	s.clockMu.Lock()
+	defer s.clockMu.Unlock()
+	s.uptime = f
+}

@@ -297,3 +297,16 @@ func killRound(t *testing.T, dir string, n int, acked map[string]bool) {
 	cmd.Process.Kill()
 	_ = cmd.Wait()
 }
+
+// failCommit lets some commits pass, then fails each, written or not.
+func failCommit(s *store.Store, pass int, written bool) {
+	s.SetCommit(func(tx *bolt.Tx) error {
+		if pass--; pass >= 0 {
+			return tx.Commit()
+		}
+		if written {
+			return errors.Join(tx.Commit(), errInjected)
+		}
+		return errInjected
+	})
+}

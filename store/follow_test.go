@@ -133,7 +133,7 @@ func TestFollow(t *testing.T) {
 			sb.catchUp(rt)
 			sb.compare(rt)
 		}
-		if err := s.Sweep(); err != nil {
+		if err := s.SweepNow(); err != nil {
 			rt.Fatal(err)
 		}
 		sb.catchUp(rt)
@@ -208,7 +208,7 @@ func (w *writer) run(rt *rapid.T, groups int) {
 			w.s.Record(trace.Event{Kind: trace.Refused})
 			w.s.Flush()
 		case 1:
-			if err := w.s.Sweep(); err != nil {
+			if err := w.s.SweepNow(); err != nil {
 				rt.Fatal(err)
 			}
 		case 2:

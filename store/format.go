@@ -188,9 +188,10 @@ type sysRec struct {
 	LastMailbox  MailboxID
 	LastKeywords KeywordSet
 	LastValidity UIDValidity
-	LastSeq      uint64   // of the trace
-	LastID       trace.ID // the greatest id committed
-	Commits      uint64   // how many there were
+	LastSeq      uint64    // of the trace
+	LastID       trace.ID  // the greatest id committed
+	Commits      uint64    // how many there were
+	SweepTime    time.Time // clock that the sweep believes; see clock.go
 }
 
 func encodeSys(r sysRec) []byte {
@@ -200,7 +201,8 @@ func encodeSys(r sysRec) []byte {
 	b = binary.AppendUvarint(b, uint64(r.LastKeywords))
 	b = binary.AppendUvarint(b, uint64(r.LastValidity))
 	b = binary.AppendUvarint(b, r.LastSeq)
-	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(r.LastID)), r.Commits)
+	b = binary.AppendUvarint(binary.AppendUvarint(b, uint64(r.LastID)), r.Commits)
+	return appendTime(b, r.SweepTime)
 }
 
 func decodeSys(v []byte) (sysRec, error) {
@@ -212,6 +214,9 @@ func decodeSys(v []byte) (sysRec, error) {
 	r.LastBAL, r.LastMailbox = BALID(d.u32()), MailboxID(d.u32())
 	r.LastKeywords, r.LastValidity = KeywordSet(d.u32()), UIDValidity(d.u32())
 	r.LastSeq, r.LastID, r.Commits = d.u(), trace.ID(d.u()), d.u()
+	if d.more() {
+		r.SweepTime = d.time()
+	}
 	return r, d.done("sys record")
 }
 

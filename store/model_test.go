@@ -1,11 +1,14 @@
 package store_test
 
 import (
+	"cmp"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -16,9 +19,18 @@ import (
 
 var emptyText message.Text
 
-// model is what two mailboxes should hold.
+// model is what two mailboxes should hold, and what was expunged from them.
 type model struct {
-	boxes [2]modelBox
+	boxes    [2]modelBox
+	expunged []modelGone
+	held     bool
+}
+
+// modelGone is a message that can come back.
+type modelGone struct {
+	modelMail
+	box int
+	at  time.Time
 }
 
 type modelBox struct {
@@ -34,14 +46,20 @@ type modelMail struct {
 }
 
 // TestModel does random operations on two mailboxes, with reopening, and compares with a simple model; a session
-// that follows by Changes must end with the same view.
+// that follows by Changes must end with the same view. Once with expunged mail kept for two days, once without.
 func TestModel(t *testing.T) {
+	t.Run("kept", func(t *testing.T) { testModel(t, 48*time.Hour) })
+	t.Run("not kept", func(t *testing.T) { testModel(t, -1) })
+}
+
+func testModel(t *testing.T, keep time.Duration) {
 	rapid.Check(t, func(rt *rapid.T) {
 		dir, err := os.MkdirTemp(t.TempDir(), "s")
 		if err != nil {
 			rt.Fatal(err)
 		}
-		m := &machine{t: t, opt: store.Options{Dir: filepath.Join(dir, "s"), Create: true, NoSync: true, RetainExpunged: -1}}
+		clk := newClock()
+		m := &machine{t: t, clk: clk, opt: store.Options{Dir: filepath.Join(dir, "s"), Create: true, NoSync: true, RetainExpunged: keep, Now: clk.now}}
 		m.open(rt)
 		defer func() { m.s.Close() }()
 		m.bal = storetest.AddBAL(t, m.s, "a@bal.example", store.ORG).ID
@@ -55,6 +73,7 @@ func TestModel(t *testing.T) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"": m.check, "deliver": m.deliver, "flags": m.flags, "copy": func(rt *rapid.T) { m.copy(rt, false) },
 			"move": func(rt *rapid.T) { m.copy(rt, true) }, "expunge": m.expunge, "follow": m.follow, "reopen": m.reopen,
+			"undelete": m.undelete, "hold": m.hold, "days": m.days, "quota": m.quota,
 		})
 		m.follow(rt)
 	})
@@ -62,6 +81,7 @@ func TestModel(t *testing.T) {
 
 type machine struct {
 	t       *testing.T
+	clk     *clock
 	opt     store.Options
 	s       *store.Store
 	bal     store.BALID
@@ -86,6 +106,7 @@ func (m *machine) reopen(rt *rapid.T) {
 		rt.Fatal(err)
 	}
 	m.open(rt)
+	m.sweep() // the store does it too when it starts
 	for i := range m.watch {
 		m.watch[i] = m.s.Watch(m.refs[i])
 	}
@@ -162,7 +183,83 @@ func (m *machine) expunge(rt *rapid.T) {
 	runs := m.runs(rt, i)
 	do(m.t, m.s, store.Expunge{Ref: m.refs[i], Runs: runs})
 	b := &m.want.boxes[i]
-	b.mails = slices.DeleteFunc(b.mails, func(ml modelMail) bool { return ml.flags&store.Deleted != 0 && in(runs, ml.uid) })
+	b.mails = slices.DeleteFunc(b.mails, func(ml modelMail) bool {
+		gone := ml.flags&store.Deleted != 0 && in(runs, ml.uid)
+		if gone && (m.opt.RetainExpunged > 0 || m.want.held) {
+			m.want.expunged = append(m.want.expunged, modelGone{ml, i, m.clk.now()})
+		}
+		return gone
+	})
+}
+
+// undelete brings back what was expunged from one mailbox.
+func (m *machine) undelete(rt *rapid.T) {
+	i := rapid.IntRange(0, 1).Draw(rt, "box")
+	var which []store.ExpungedID
+	var back []modelGone
+	m.want.expunged = slices.DeleteFunc(m.want.expunged, func(g modelGone) bool {
+		if g.box != i {
+			return false
+		}
+		which, back = append(which, store.ExpungedID{At: g.at, Mailbox: m.refs[i].Mailbox, UID: g.uid}), append(back, g)
+		return true
+	})
+	do(m.t, m.s, store.Undelete{BAL: m.bal, Which: which})
+	slices.SortFunc(back, func(a, b modelGone) int { return int(a.uid) - int(b.uid) })
+	b := &m.want.boxes[i]
+	for _, g := range back {
+		b.mails = append(b.mails, modelMail{b.next, g.flags &^ store.Deleted, g.body})
+		b.next++
+	}
+}
+
+func (m *machine) hold(rt *rapid.T) {
+	m.want.held = rapid.Bool().Draw(rt, "held")
+	do(m.t, m.s, store.SetHold{Address: "a@bal.example", On: m.want.held})
+	m.sweep() // that of a start may still be under way
+}
+
+// days lets time go by, with the sweep.
+func (m *machine) days(rt *rapid.T) {
+	m.clk.days(m.t, m.s, rapid.IntRange(0, 2).Draw(rt, "days"))
+	m.sweep()
+}
+
+func (m *machine) sweep() {
+	sweep(m.t, m.s)
+	if m.want.held {
+		return
+	}
+	limit := m.clk.now().Add(-max(m.opt.RetainExpunged, 0))
+	m.want.expunged = slices.DeleteFunc(m.want.expunged, func(g modelGone) bool { return !g.at.After(limit) })
+}
+
+// quota sets a quota near to what is there, and adds a message as a member does: it is judged by counts and octets that
+// the model has of its own.
+func (m *machine) quota(rt *rapid.T) {
+	var octets, messages int64
+	for _, b := range m.want.boxes {
+		for _, ml := range b.mails {
+			octets, messages = octets+int64(len(ml.body)), messages+1
+		}
+	}
+	body := strings.Repeat("q", rapid.IntRange(1, 60).Draw(rt, "size"))
+	q := store.BAL{Address: "a@bal.example", QuotaOctets: max(octets+int64(rapid.IntRange(-20, 80).Draw(rt, "octets")), 0), QuotaMessages: max(messages+int64(rapid.IntRange(-1, 2).Draw(rt, "messages")), 0)}
+	do(m.t, m.s, store.PutBAL{BAL: q})
+	over := q.QuotaOctets > 0 && octets+int64(len(body)) > q.QuotaOctets || q.QuotaMessages > 0 && messages+1 > q.QuotaMessages
+	_, err := m.s.Commit(ctx, &store.Batch{Blob: storetest.NewBlob(m.t, m.s, body), Ops: []store.Op{store.AddMessage{Ref: m.refs[0]}}})
+	if over != errors.Is(err, store.ErrOverQuota) || !over && err != nil {
+		rt.Fatalf("%d octets in %d messages, %d more, quota %d and %d: %v", octets, messages, len(body), q.QuotaOctets, q.QuotaMessages, err)
+	}
+	if !over {
+		b := &m.want.boxes[0]
+		b.mails = append(b.mails, modelMail{b.next, 0, body})
+		b.next++
+	}
+	do(m.t, m.s, store.PutBAL{BAL: store.BAL{Address: "a@bal.example"}})
+	if b, _ := m.s.BAL("a@bal.example"); !over && (b.Octets != octets+int64(len(body)) || b.Messages != messages+1) || over && (b.Octets != octets || b.Messages != messages) {
+		rt.Fatalf("the BAL counts %d octets in %d messages", b.Octets, b.Messages)
+	}
 }
 
 // check compares the store with the model.
@@ -191,6 +288,20 @@ func (m *machine) check(rt *rapid.T) {
 		}
 		if err != nil || n != len(got) {
 			rt.Fatalf("box %d: snapshot of %d, %v", i, n, err)
+		}
+	}
+	for i := range m.refs {
+		got := slices.DeleteFunc(expunged(m.t, m.s, m.bal), func(e store.Expunged) bool { return e.Mailbox != m.refs[i].Mailbox })
+		want := slices.DeleteFunc(slices.Clone(m.want.expunged), func(g modelGone) bool { return g.box != i })
+		slices.SortFunc(want, func(a, b modelGone) int { return cmp.Or(a.at.Compare(b.at), int(a.uid)-int(b.uid)) })
+		if len(got) != len(want) {
+			rt.Fatalf("box %d: %d can come back, want %d", i, len(got), len(want))
+		}
+		for j, e := range got {
+			w := want[j]
+			if e.UID != w.uid || !e.At.Equal(w.at) || e.Flags != w.flags || read(m.t, m.s, m.bal, e.Message) != w.body {
+				rt.Fatalf("box %d: %+v can come back, want %+v", i, e, w)
+			}
 		}
 	}
 	problems, err := m.s.Check(ctx)

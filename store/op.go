@@ -55,7 +55,7 @@ type (
 		Name       string
 		SpecialUse string
 	}
-	// DeleteMailbox removes a mailbox and its messages. Mailboxes below it stay; the name is then \NonExistent
+	// DeleteMailbox removes a mailbox and expunges its messages. Mailboxes below it stay; the name is then \NonExistent
 	// (RFC 9051, Section 6.3.5). INBOX cannot be deleted.
 	DeleteMailbox struct{ Ref Ref }
 	// RenameMailbox renames a mailbox and those below it; missing parents of the new name are created. INBOX
@@ -114,10 +114,13 @@ type (
 		Runs []Run
 		To   Ref
 	}
-	// Expunge removes those messages among Runs that have \Deleted.
+	// Expunge removes those messages among Runs that have \Deleted, or all. At most 5000 go, and 50000 are looked at:
+	// OpResult.Rest is what is left to be looked at (Store.Expunge goes on with it). They can come back for some time
+	// (Undelete).
 	Expunge struct {
 		Ref  Ref
 		Runs []Run
+		All  bool
 	}
 )
 
@@ -163,8 +166,11 @@ type OpResult struct {
 	ModSeq      ModSeq      // HIGHESTMODSEQ of the changed mailbox (Move: of From) after the operation
 	Modified    []Run       // StoreFlags: left alone because of UnchangedSince
 	Rows        []Row       // StoreFlags: the messages of UIDs as they are now, ascending
+	Rest        []Run       // Expunge: not looked at yet
+	Undeleted   []Undeleted // Undelete: what came back, by former mailbox and UID
 
 	touched []Run // what really changed, for the trace
+	purged  int
 }
 
 // Bounds of what a batch may bring.

@@ -194,7 +194,7 @@ func TestSweepKilled(t *testing.T) {
 		return err
 	})
 	later.Store(int64(2 * time.Hour))
-	if err := s.Sweep(); err != nil {
+	if err := s.SweepNow(); err != nil {
 		t.Fatal(err)
 	}
 	s.SetCommit(func(tx *bolt.Tx) error { return tx.Commit() })
@@ -210,7 +210,7 @@ func TestSweepKilled(t *testing.T) {
 		opt.Dir = dir
 		after := storetest.Open(t, opt)
 		later.Store(int64(2 * time.Hour))
-		if err := after.Sweep(); err != nil {
+		if err := after.SweepNow(); err != nil {
 			t.Fatal(err)
 		}
 		if got := bodies(t, dir); !slices.Equal(got, []string{kept.String()}) {

@@ -18,7 +18,7 @@
 //     pruned ones, its UIDs are below UIDNEXT and have no row.
 //  4. The counts of a mailbox are those of its rows.
 //  5. The totals of a BAL are the sums of its mailboxes.
-//  6. The prefix record of (BAL, message) exists exactly while rows use it, and counts them.
+//  6. The prefix record of (BAL, message) exists exactly while rows or expunged records use it, and counts them.
 //  7. The record of a body counts the BALs that have it; one without is in the list of the dead, no other is, but
 //     bodies whose record is taken away and whose file goes.
 //  8. The body of each record is a file of the right size under the key that its BALs hold, with a header that gives
@@ -28,6 +28,7 @@
 //  11. A delivery that is not confirmed stands once in the list of these.
 //  12. Events are numbered without gap, up to the last number given.
 //  13. What is answered from memory is what stands in the index.
+//  14. An expunged message has a BAL, no row, a name that opens, keyword sets that exist, and the size of prefix and body.
 //
 // It does not parse messages (package message does), does not decide who may read (auth) or what a message becomes
 // (delivery), and knows no protocol.
@@ -78,9 +79,12 @@ type Options struct {
 	Log            *slog.Logger     // nil: none
 	Now            func() time.Time // nil: time.Now
 	SpaceFloor     int64            // octets that the fronts leave free; 0: 64 MiB, negative: none
-	RetainExpunged time.Duration    // a body stays this long after its last row went; 0: 7 days, negative: none
-	NoSync         bool             // tests only: a power failure may take everything
-	SyncEach       bool             // sync each body and directory by itself, never the whole file system
+	RetainExpunged time.Duration    // expunged mail can come back for so long; 0: 7 days, negative: not at all
+	// Retention is after how many days in a mailbox a message is expunged, by special use (`\Trash`), for mailboxes
+	// that say nothing themselves (SetRetention). 0 or none: never.
+	Retention map[string]uint32
+	NoSync    bool // tests only: a power failure may take everything
+	SyncEach  bool // sync each body and directory by itself, never the whole file system
 	// Observe is told of each event after the commit that made it durable, in order, by the committer: it must not
 	// block. nil: nobody is told.
 	Observe func(trace.Event)
@@ -135,6 +139,8 @@ type Store struct {
 	keywordRoom int                  // octets of keyword sets
 
 	batchLog *batchLog // the latest commits, for those who follow
+
+	sweeper
 }
 
 // Open opens the store in a directory. One process at a time can have it open (ErrLocked).
@@ -188,6 +194,7 @@ func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 	}
 	s.ids = trace.NewSource(max(greatest, s.mem.sys.LastID), s.now)
 	s.batchLog = newBatchLog(s.mem.sys.Commits)
+	s.uptime = upSince(time.Now())
 	s.lazyTimer = time.NewTimer(time.Hour)
 	s.lazyTimer.Stop()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -195,7 +202,7 @@ func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 	go s.run()
 	s.bg.Go(s.meta.run)
 	s.bg.Go(func() { s.meta.catchUp(ctx) })
-	s.bg.Go(func() { s.sweepDead(ctx) })
+	s.bg.Go(func() { s.sweepEvery(ctx) })
 	return s, nil
 }
 

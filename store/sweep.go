@@ -14,8 +14,6 @@ import (
 	"mssd/trace"
 )
 
-const sweepEvery = time.Hour
-
 // sweepFiles removes, at start only, what no commit speaks of: files in spool/ and, in the directories that have a
 // mark, bodies without a record. It yields the greatest id seen.
 func (s *Store) sweepFiles() (greatest trace.ID, err error) {
@@ -129,39 +127,17 @@ func (a *apply) forgetBlob(op forget) error {
 	return a.del(bktBlob, keyID(op.id))
 }
 
-// sweepDead removes bodies that no BAL has, some time after the last row went; at start and every hour.
-func (s *Store) sweepDead(ctx context.Context) {
-	t := time.NewTicker(sweepEvery)
-	defer t.Stop()
-	for {
-		if err := s.sweepOnce(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
-			s.log.Warn("sweep of expunged bodies", "err", err)
-		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func (s *Store) sweepOnce(ctx context.Context) error {
-	retain := s.opt.RetainExpunged
-	switch {
-	case retain == 0:
-		retain = defaultRetain
-	case retain < 0:
-		retain = 0
-	}
-	for limit := s.now().Add(-retain); ; {
-		if more, err := s.sweepSome(ctx, limit); err != nil || !more {
+// forgetDead removes bodies that no BAL has any more; mail that can come back still has its BAL.
+func (s *Store) forgetDead(ctx context.Context, done *Swept) error {
+	for limit := s.now(); ; {
+		if more, err := s.forgetSome(ctx, limit, done); err != nil || !more {
 			return err
 		}
 	}
 }
 
-// sweepSome takes away some of the bodies that died before limit. While a Moment is open it takes none.
-func (s *Store) sweepSome(ctx context.Context, limit time.Time) (more bool, err error) {
+// forgetSome takes away some of the bodies that died before limit. While a Moment is open it takes none.
+func (s *Store) forgetSome(ctx context.Context, limit time.Time, done *Swept) (more bool, err error) {
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
 	if s.pins > 0 {
@@ -178,8 +154,11 @@ func (s *Store) sweepSome(ctx context.Context, limit time.Time) (more bool, err 
 	for _, op := range append(goes, waits...) {
 		batch.Ops = append(batch.Ops, op)
 	}
-	_, err = s.Commit(ctx, &batch)
-	return err == nil, err
+	if _, err = s.Commit(ctx, &batch); err != nil {
+		return false, err
+	}
+	done.Bodies += len(goes)
+	return true, nil
 }
 
 // deadUntil yields some of the bodies that died before limit: those that wait to be taken away, and those whose files

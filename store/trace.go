@@ -120,6 +120,8 @@ func opTouched(op Op, r *OpResult) (box Ref, runs []Run, to Ref, first UID) {
 		return op.Ref, r.touched, Ref{}, 0
 	case Expunge:
 		return op.Ref, r.touched, Ref{}, 0
+	case retire:
+		return op.ref, r.touched, Ref{}, 0
 	case DeleteMailbox:
 		return op.Ref, r.UIDs, Ref{}, 0
 	case Copy:
@@ -246,7 +248,7 @@ func (f *follower) look(e trace.Event) {
 
 // follow notes where the message at a place of a copied or moved set went.
 func (f *follower) follow(e trace.Event, i int) {
-	if e.Kind != trace.Moved && e.Kind != trace.Copied {
+	if e.Kind != trace.Moved && e.Kind != trace.Copied && e.Kind != trace.Recovered {
 		return
 	}
 	to, err := strconv.ParseUint(e.Attr(trace.KeyTo), 10, 32)

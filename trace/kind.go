@@ -32,6 +32,7 @@ const (
 	Mailbox      Kind = 23 // a mailbox was created, renamed or deleted
 	Admin        Kind = 24 // an act of an operator, reads and exports included
 	System       Kind = 25 // the daemon itself: start, stop, reload, trust data
+	Recovered    Kind = 26 // expunged mail was brought back
 )
 
 // kinds holds, for each Kind, its name and what it says to people.
@@ -61,6 +62,7 @@ var kinds = [...]struct{ name, says string }{
 	Mailbox:      {"mailbox", "mailbox changed"},
 	Admin:        {"admin", "act of an operator"},
 	System:       {"system", "daemon"},
+	Recovered:    {"recovered", "brought back after it was expunged"},
 }
 
 // Valid reports whether k is one of the constants.

@@ -1,0 +1,251 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"mssd/trace"
+)
+
+const (
+	sweepPause = time.Hour
+	purgePage  = 500  // expunged messages that one commit lets go
+	skipPage   = 1000 // BALs looked at in one read transaction
+	retirePage = 2000 // messages that one commit expunges for their age
+	// Sweeper is who acts in the events of the sweep.
+	Sweeper = "system:sweep"
+)
+
+// sweeper is what the sweep knows between its rounds.
+type sweeper struct {
+	sweepMu sync.Mutex // one sweep at a time
+	oldest  map[MailboxID]time.Time
+	uptime  func() time.Duration // monotonic; a seam for tests
+	clockMu sync.Mutex
+	wait    ClockWait
+	seen    time.Duration // uptime when the wait began
+}
+
+func upSince(t time.Time) func() time.Duration { return func() time.Duration { return time.Since(t) } }
+
+// Swept is what a sweep did.
+type Swept struct {
+	Retired int       // messages expunged for their age in a mailbox
+	Purged  int       // expunged messages let go for good
+	Bodies  int       // files removed
+	Clock   ClockWait // not zero: the clock is not believed, what became due by it waits
+}
+
+// sweepEvery sweeps at start and every hour.
+func (s *Store) sweepEvery(ctx context.Context) {
+	t := time.NewTicker(sweepPause)
+	defer t.Stop()
+	for {
+		if _, err := s.Sweep(ctx, false); err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
+			s.log.Warn("sweep", "err", err)
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Sweep expunges what is in its mailbox too long, lets go what was expunged long enough ago, and removes the bodies that
+// nobody has any more, each in commits of bounded size; the store does it every hour. A clock that jumped is not believed
+// for a day unless trustClock says that it is right (ClockWait).
+func (s *Store) Sweep(ctx context.Context, trustClock bool) (Swept, error) {
+	s.sweepMu.Lock()
+	defer s.sweepMu.Unlock()
+	var done Swept
+	now, err := s.believedTime(ctx, trustClock)
+	if err != nil {
+		return done, err
+	}
+	done.Clock = s.ClockWait()
+	err = errors.Join(s.retireOld(ctx, now, &done), s.purgeDue(ctx, now.Add(-s.retainExpunged()), &done), s.forgetDead(ctx, &done))
+	return done, err
+}
+
+// purgeDue lets expunged messages go that were expunged up to limit. A fault of one BAL does not keep the others.
+func (s *Store) purgeDue(ctx context.Context, limit time.Time, done *Swept) error {
+	var errs []error
+	for bal := BALID(1); bal != 0; {
+		op, next, err := s.nextDue(bal, limit)
+		if err == nil && len(op.which) > 0 {
+			err = s.commitPurge(ctx, op, done)
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrFailed) {
+			return err
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("BAL %d: %w", op.bal, err))
+		} else if len(op.which) > 0 {
+			next = op.bal // there may be more of it
+		}
+		bal = next
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) commitPurge(ctx context.Context, op purge, done *Swept) error {
+	op.event = trace.Event{Kind: trace.Expunged, Person: Sweeper, Attrs: []trace.Attr{{Key: trace.KeyAct, Value: "purge"}}}
+	res, err := s.Commit(ctx, &Batch{Ops: []Op{op}})
+	if err != nil {
+		return err
+	}
+	if res.Ops[0].purged == 0 {
+		return nil // held since it was looked at: nextDue passes it over from now on
+	}
+	done.Purged += res.Ops[0].purged
+	return nil
+}
+
+// nextDue finds the first BAL from one on that has something to let go; next is the BAL to go on with, 0 at the end.
+func (s *Store) nextDue(from BALID, limit time.Time) (op purge, next BALID, err error) {
+	err = s.read(func(tx *bolt.Tx) error {
+		c := tx.Bucket(bucketNames[bktExpunged]).Cursor()
+		k, _ := c.Seek(keyBAL(from))
+		for range skipPage {
+			if k == nil {
+				next = 0
+				return nil
+			}
+			if !keyIs(k, 20) {
+				return corrupt("key of an expunged message")
+			}
+			op.bal = balOfKey(k)
+			next = op.bal + 1
+			if !s.held(op.bal) {
+				for ; len(op.which) < purgePage && keyIs(k, 20) && balOfKey(k) == op.bal && !expungedID(k).At.After(limit); k, _ = c.Next() {
+					op.which = append(op.which, expungedID(k))
+				}
+			}
+			if len(op.which) > 0 || next == 0 {
+				return nil
+			}
+			k, _ = c.Seek(keyBAL(next))
+		}
+		return nil
+	})
+	return op, next, err
+}
+
+// held reports a BAL of which nothing may go: under legal hold, unavailable, or not there.
+func (s *Store) held(id BALID) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	b := s.mem.bals[id]
+	return b == nil || b.Held() || b.fault != nil
+}
+
+// retentionOf is after how many days a message of a mailbox is expunged, 0 never.
+func (s *Store) retentionOf(r *boxRec) uint32 {
+	switch r.RetentionDays {
+	case 0:
+		return s.DefaultRetention(r.SpecialUse)
+	case Never:
+		return 0
+	}
+	return r.RetentionDays
+}
+
+// DefaultRetention is the retention, in days, of mailboxes of a special use that have none of their own; 0: never.
+func (s *Store) DefaultRetention(specialUse string) uint32 {
+	if specialUse == "" {
+		return 0
+	}
+	return s.opt.Retention[specialUse]
+}
+
+// aging is a mailbox with a retention.
+type aging struct {
+	ref  Ref
+	addr Address
+	days uint32
+}
+
+func (s *Store) agingBoxes() (list []aging) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, b := range s.mem.boxes {
+		if b.rec.Messages == 0 {
+			continue
+		}
+		if days := s.retentionOf(&b.rec); days > 0 {
+			if bal := s.mem.bals[b.rec.BAL]; bal != nil && !bal.Held() && bal.fault == nil {
+				list = append(list, aging{b.rec.Ref, bal.Address, days})
+			}
+		}
+	}
+	slices.SortFunc(list, func(a, b aging) int { return bytes.Compare(keyBox(a.ref), keyBox(b.ref)) })
+	return list
+}
+
+// retireOld expunges what is in its mailbox for longer than its retention. Where the oldest message of a mailbox is
+// known from a former round its rows are read only when that one is due: later ones have later save dates.
+func (s *Store) retireOld(ctx context.Context, now time.Time, done *Swept) error {
+	var errs []error
+	known := s.oldest
+	s.oldest = map[MailboxID]time.Time{}
+	for _, m := range s.agingBoxes() {
+		limit := now.AddDate(0, 0, -int(m.days))
+		if old, ok := known[m.ref.Mailbox]; ok && !old.Before(limit) {
+			s.oldest[m.ref.Mailbox] = old
+			continue
+		}
+		if err := s.retireBox(ctx, m, now, limit, done); err != nil {
+			if ctx.Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrFailed) {
+				return err
+			}
+			errs = append(errs, fmt.Errorf("mailbox %d: %w", m.ref.Mailbox, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) retireBox(ctx context.Context, m aging, now, limit time.Time, done *Swept) error {
+	var due []Run
+	var err error
+	oldest := now // of those that stay and those to come
+	n := 0
+	flush := func() bool {
+		if n == 0 {
+			return true
+		}
+		ev := trace.Event{Kind: trace.Expunged, Person: Sweeper, BAL: string(m.addr), Mailbox: uint32(m.ref.Mailbox),
+			Attrs: []trace.Attr{{Key: trace.KeyAct, Value: "retention"}}}
+		var res *Result
+		res, err = s.Commit(ctx, &Batch{Ops: []Op{retire{m.ref, m.days, limit, due}}, Events: []trace.Event{ev}})
+		if err == nil {
+			done.Retired += count(res.Ops[0].UIDs)
+		}
+		due, n = nil, 0
+		return err == nil
+	}
+	err2 := s.Rows(ctx, m.ref, everything, func(r Row) bool {
+		if !r.SaveDate.Before(limit) {
+			if r.SaveDate.Before(oldest) {
+				oldest = r.SaveDate
+			}
+			return true
+		}
+		due, n = appendUID(due, r.UID), n+1
+		return n < retirePage || flush()
+	})
+	if err == nil && err2 == nil {
+		flush()
+	}
+	if err = errors.Join(err, err2); err == nil {
+		s.oldest[m.ref.Mailbox] = oldest
+	}
+	return err
+}
