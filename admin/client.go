@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"net/url"
 	"syscall"
@@ -81,43 +80,40 @@ func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 
 func call[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {
 	var out T
-	var in io.Reader
-	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
-			return out, err
-		}
-		in = bytes.NewReader(b)
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://mssd"+path, in)
+	resp, done, err := c.open(ctx, method, path, body)
 	if err != nil {
 		return out, err
 	}
-	tr := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", c.Socket)
-	}}
-	defer tr.CloseIdleConnections()
-	resp, err := (&http.Client{Transport: tr}).Do(req)
-	if err != nil {
-		return out, c.explain(err)
-	}
-	defer resp.Body.Close()
+	defer done()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return out, fmt.Errorf("%s: the answer broke off: %w", c.Socket, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		p := &Problem{Status: resp.StatusCode}
-		if json.Unmarshal(answer, p) != nil || p.Text == "" {
-			p.Text = "the daemon answered " + resp.Status
-		}
-		return out, p
+		return out, c.broken(err)
 	}
 	if err := json.Unmarshal(answer, &out); err != nil {
 		return out, fmt.Errorf("%s: the answer cannot be read: %w", c.Socket, err)
 	}
 	return out, nil
+}
+
+// open sends a request; the answer is read as it comes, and done ends it.
+func (c *Client) open(ctx context.Context, method, path string, body any) (_ *http.Response, done func(), err error) {
+	var in io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, nil, err
+		}
+		in = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://mssd"+path, in)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := c.send(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	return resp, func() { resp.Body.Close() }, nil
 }
 
 // explain says why the socket could not be reached and what to do.

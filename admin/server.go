@@ -69,6 +69,7 @@ type Server struct {
 	stopping  chan struct{} // closed by Shutdown
 	importing sync.Map      // store.BALID: an import into it runs
 	transfers chan struct{} // an entry for each export and import that runs
+	backups   backups
 }
 
 type uidKey struct{}
@@ -234,6 +235,8 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/health":                         s.health,
 		"POST /v1/fsck":                          s.fsck,
 		"POST /v1/reload":                        s.reload,
+		"GET /v1/backups":                        s.backupList,
+		"POST /v1/backups/{id}/forgotten":        s.backupForget,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			doc, err := h(r)
@@ -254,6 +257,7 @@ func (s *Server) routes() http.Handler {
 	} {
 		mux.HandleFunc(pattern, s.stream(pattern, h))
 	}
+	s.backupRoutes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, &Problem{http.StatusNotFound, "no such request: " + r.Method + " " + r.URL.Path,
 			"the command and the daemon may be of different versions (mssd version, mssd health)"})
