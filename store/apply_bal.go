@@ -41,10 +41,14 @@ func (a *apply) createBAL(b BAL, res *OpResult) error {
 	if b.Kind == 0 || b.State == 0 || b.Listing == 0 {
 		return fmt.Errorf("%w: a new BAL needs kind, state and listing", ErrInvalid)
 	}
-	a.sys.LastBAL++
-	b.ID, b.Created, b.Octets, b.Messages, b.HeldSince = a.sys.LastBAL, a.now.Truncate(time.Second), 0, 0, time.Time{}
-	if err := a.s.keys.newBAL(b.ID, b.Created); err != nil {
-		return fatal(err)
+	id, err := a.s.keys.next(a.sys.LastBAL)
+	if err != nil {
+		return err
+	}
+	a.sys.LastBAL = id
+	b.ID, b.Created, b.Octets, b.Messages, b.HeldSince = id, a.now.Truncate(time.Second), 0, 0, time.Time{}
+	if err := a.s.keys.newBAL(&b); err != nil {
+		return err
 	}
 	a.bals[b.ID] = &balWork{saved: a.batchNo, balState: balState{BAL: b, names: map[string]MailboxID{},
 		members: map[string]Member{}, subs: map[string]struct{}{}}}
@@ -69,7 +73,7 @@ func (a *apply) createBAL(b BAL, res *OpResult) error {
 func checkBAL(b BAL) error {
 	addr := string(b.Address)
 	at := strings.LastIndexByte(addr, '@')
-	if at <= 0 || at == len(addr)-1 || len(addr) > 254 || addr != strings.ToLower(addr) || !plain(addr) || strings.ContainsAny(addr, " <>") {
+	if at <= 0 || at == len(addr)-1 || len(addr) > maxAddress || addr != strings.ToLower(addr) || !plain(addr) || strings.ContainsAny(addr, " <>") {
 		return fmt.Errorf("%w: address of a BAL", ErrInvalid)
 	}
 	if len(b.Structure) > maxText || !plain(b.Structure) {

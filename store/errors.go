@@ -7,6 +7,7 @@ var (
 	ErrNoStore       = errors.New("store: no store in this directory")
 	ErrVersion       = errors.New("store: unknown format version")
 	ErrMasterKey     = errors.New("store: master key")
+	ErrRecoveryKey   = errors.New("store: recovery key")
 	ErrLocked        = errors.New("store: another process has this store open")
 	ErrClosed        = errors.New("store: closed")
 	ErrFailed        = errors.New("store: failed; the state on disk is unknown until the next start")

@@ -16,6 +16,7 @@ import (
 type fileSystem interface {
 	Create(path string) (file, error) // must not exist
 	Open(path string) (file, error)
+	OpenWrite(path string) (file, error) // must exist; to overwrite in place, with WriteAt
 	Rename(from, to string) error
 	Remove(path string) error
 	Mkdir(path string) error
@@ -27,6 +28,7 @@ type fileSystem interface {
 type file interface {
 	io.Writer
 	io.ReaderAt
+	io.WriterAt
 	Sync() error
 	Close() error
 	Size() (int64, error)
@@ -56,6 +58,14 @@ func (osFiles) Create(path string) (file, error) {
 
 func (osFiles) Open(path string) (file, error) {
 	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+func (osFiles) OpenWrite(path string) (file, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -124,19 +134,33 @@ func noSpace(err error) error {
 	return err
 }
 
-// writeFile writes a small file durably: beside it, synced, renamed, directory synced.
-func writeFile(path string, data []byte) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
+// writeFile writes a small file durably: beside it, synced, renamed, directory synced. After an error the file is the
+// former one, unless it is errUnsure: then a power failure may bring the former one back.
+func writeFile(fsys fileSystem, path string, data []byte) error {
+	tmp := path + newSuffix
+	if err := fsys.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	f, err := fsys.Create(tmp)
+	if err != nil {
+		return noSpace(err)
 	}
 	_, err = f.Write(data)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = fsys.Rename(tmp, path)
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
+	if err != nil {
+		_ = fsys.Remove(tmp) // it is removed at the next start or attempt
+		return noSpace(err)
 	}
-	return osFiles{}.SyncDir(filepath.Dir(path))
+	if err := fsys.SyncDir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("%w: %w", errUnsure, err)
+	}
+	return nil
 }
+
+// newSuffix ends the name of a file that is to take the place of another one.
+const newSuffix = ".new"
+
+var errUnsure = errors.New("the new file is in place, but may be lost in a power failure")

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 func newKeys(t *testing.T) (dir string, k *keyring) {
@@ -17,9 +16,14 @@ func newKeys(t *testing.T) (dir string, k *keyring) {
 	return dir, reopenKeys(t, dir, true)
 }
 
+// testKeyOf is a BAL that a key can be made for.
+func testKeyOf(id BALID) *BAL {
+	return &BAL{ID: id, Kind: ORG, Address: Address(fmt.Sprintf("b%d@bal.example", id)), Created: testAt}
+}
+
 func reopenKeys(t *testing.T, dir string, create bool) *keyring {
 	t.Helper()
-	k, err := openKeys(filepath.Join(dir, "keys"), filepath.Join(dir, "master.key"), create)
+	k, err := openKeys(&osFiles{}, filepath.Join(dir, "keys"), filepath.Join(dir, "master.key"), create)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +34,7 @@ func reopenKeys(t *testing.T, dir string, create bool) *keyring {
 func TestKeyring(t *testing.T) {
 	dir, k := newKeys(t)
 	for _, id := range []BALID{1, 2, 7} {
-		if err := k.newBAL(id, testAt); err != nil {
+		if err := k.newBAL(testKeyOf(id)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -38,7 +42,7 @@ func TestKeyring(t *testing.T) {
 		t.Fatal(err)
 	}
 	undone := k.bals[7].key
-	if err := k.newBAL(7, testAt); err != nil || k.bals[7].key == undone {
+	if err := k.newBAL(testKeyOf(7)); err != nil || k.bals[7].key == undone {
 		t.Errorf("a BAL made anew has the key of the one that was undone: %v", err)
 	}
 	k2 := reopenKeys(t, dir, false)
@@ -78,7 +82,7 @@ func TestAlteredKeys(t *testing.T) {
 		copy(b[at(2, 0):], one)
 	}
 	swapKeys := func(b []byte) {
-		one, two := bytes.Clone(b[at(1, 16):at(2, 0)]), bytes.Clone(b[at(2, 16):at(3, 0)])
+		one, two := bytes.Clone(b[at(1, 16):at(1, slotAddress)]), bytes.Clone(b[at(2, 16):at(2, slotAddress)])
 		copy(b[at(1, 16):], two)
 		copy(b[at(2, 16):], one)
 	}
@@ -92,11 +96,19 @@ func TestAlteredKeys(t *testing.T) {
 		{"key of a BAL", func(b []byte) { b[at(1, 40)] ^= 1 }, nil, []BALID{1}},
 		{"date of a slot", func(b []byte) { b[at(2, 15)] ^= 1 }, nil, []BALID{2}},
 		{"state of a slot", func(b []byte) { b[at(1, 0)] = 77 }, nil, []BALID{1}},
+		{"slot called destroyed", func(b []byte) { b[at(1, 0)] = slotGone }, nil, []BALID{1}},
+		{"slot called free", func(b []byte) { b[at(1, 0)] = slotFree }, nil, []BALID{1}},
+		{"kind of a slot", func(b []byte) { b[at(1, 1)] = byte(PER) }, nil, []BALID{1}},
+		{"address of a slot", func(b []byte) { b[at(3, slotAddress)] = 'c' }, nil, []BALID{3}},
+		{"address of a slot cut", func(b []byte) { b[at(3, 2)]-- }, nil, []BALID{3}},
+		{"address longer than any", func(b []byte) { b[at(3, 2)] = 255 }, nil, []BALID{3}},
+		{"no address", func(b []byte) { b[at(3, 2)] = 0 }, nil, []BALID{3}},
 		{"slots swapped", swap, nil, []BALID{1, 2}},
 		{"wrapped keys swapped", swapKeys, nil, []BALID{1, 2}},
 		{"slot of the store", func(b []byte) { b[at(0, 40)] ^= 1 }, ErrCorrupt, nil},
 		{"name of the master key", func(b []byte) { b[16] ^= 1 }, ErrMasterKey, nil},
 		{"version 0", func(b []byte) { b[10] = '0' }, ErrVersion, nil},
+		{"version 1", func(b []byte) { b[10] = '1' }, ErrVersion, nil},
 		{"version 9", func(b []byte) { b[10] = '9' }, ErrVersion, nil},
 		{"another file", func(b []byte) { b[0] = 'x' }, ErrCorrupt, nil},
 	}
@@ -104,7 +116,7 @@ func TestAlteredKeys(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir, k := newKeys(t)
 			for id := range BALID(3) {
-				if err := k.newBAL(id+1, testAt); err != nil {
+				if err := k.newBAL(testKeyOf(id + 1)); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -117,7 +129,7 @@ func TestAlteredKeys(t *testing.T) {
 			if err := os.WriteFile(path, b, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			k2, err := openKeys(path, filepath.Join(dir, "master.key"), false)
+			k2, err := openKeys(&osFiles{}, path, filepath.Join(dir, "master.key"), false)
 			if !errors.Is(err, c.open) {
 				t.Fatalf("%v, want %v", err, c.open)
 			}
@@ -152,10 +164,10 @@ func TestMasterKeyFiles(t *testing.T) {
 	if err := MakeMasterKey(other); err == nil {
 		t.Error("a master key was overwritten")
 	}
-	if _, err := openKeys(keys, other, false); !errors.Is(err, ErrMasterKey) || !strings.Contains(err.Error(), "this store wants "+k.master.Name()) {
+	if _, err := openKeys(&osFiles{}, keys, other, false); !errors.Is(err, ErrMasterKey) || !strings.Contains(err.Error(), "this store wants "+k.master.name.String()) {
 		t.Errorf("another master key: %v", err)
 	}
-	if _, err := openKeys(keys, filepath.Join(dir, "none"), false); !errors.Is(err, ErrMasterKey) || !errors.Is(err, os.ErrNotExist) {
+	if _, err := openKeys(&osFiles{}, keys, filepath.Join(dir, "none"), false); !errors.Is(err, ErrMasterKey) || !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no master key: %v", err)
 	}
 	for name, text := range map[string]string{"empty": "", "short": string(good[:40]), "long": string(good[:len(good)-1]) + "00\n",
@@ -163,7 +175,7 @@ func TestMasterKeyFiles(t *testing.T) {
 		if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := openKeys(keys, other, false)
+		_, err := openKeys(&osFiles{}, keys, other, false)
 		if !errors.Is(err, ErrMasterKey) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -187,7 +199,7 @@ func TestMasterKeyFiles(t *testing.T) {
 func TestSealedValues(t *testing.T) {
 	_, k := newKeys(t)
 	for id := range BALID(2) {
-		if err := k.newBAL(id+1, time.Now()); err != nil {
+		if err := k.newBAL(testKeyOf(id + 1)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -244,41 +256,21 @@ func TestSealedValues(t *testing.T) {
 // them, once for a version.
 func TestKeyVectors(t *testing.T) {
 	dir := filepath.Join("testdata", "v1")
-	keys, master, value := filepath.Join(dir, "keys"), filepath.Join(dir, "master.key"), filepath.Join(dir, "prefix.value")
 	bal, id := BALID(2), MessageID(0x123456789abcdef)
 	if os.Getenv("MSSD_WRITE_VECTORS") != "" {
-		os.Remove(keys)
-		os.Remove(master)
-		k, err := openKeys(keys, master, true)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer k.close()
-		for id := range bal {
-			if err := k.newBAL(id+1, testAt); err != nil {
-				t.Fatal(err)
-			}
-		}
-		key := secret([]byte("0123456789abcdefghijklmnopqrstuv"))
-		p, err := k.sealPrefix(bal, id, &key, []byte("Return-Path: <>\r\n"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(value, encodePrefix(p), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		t.Log("pseudonym", fmt.Sprintf("%x", k.mac("purpose", "value")))
+		writeKeyVectors(t, dir, bal, id)
 	}
 	here := t.TempDir()
 	if err := os.CopyFS(here, os.DirFS(dir)); err != nil { // openKeys opens for writing
 		t.Fatal(err)
 	}
-	k, err := openKeys(filepath.Join(here, "keys"), filepath.Join(here, "master.key"), false)
+	keys := filepath.Join(here, "keys")
+	k, err := openKeys(&osFiles{}, keys, filepath.Join(here, "master.key"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer k.close()
-	v, err := os.ReadFile(value)
+	v, err := os.ReadFile(filepath.Join(here, "prefix.value"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +282,109 @@ func TestKeyVectors(t *testing.T) {
 	if err != nil || string(key[:]) != "0123456789abcdefghijklmnopqrstuv" || string(prefix) != "Return-Path: <>\r\n" || p.Refs != 1 {
 		t.Errorf("%q %q, %v", key[:], prefix, err)
 	}
-	if got := fmt.Sprintf("%x", k.mac("purpose", "value")); got != "050d9da3ee2459caea45826a883ede50" {
+	if got := fmt.Sprintf("%x", k.mac("purpose", "value")); got != "3cf711a857905880390093460c750d94" {
 		t.Errorf("pseudonym %s", got)
+	}
+
+	// The recovery key opens each slot, to the same keys.
+	rk, err := readKeyFile(filepath.Join(here, "recovery.private"), recoveryPrivateWord)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := newRecoveryPrivate(&rk)
+	if err != nil || k.recovery == nil || k.recovery.name != private.public.name {
+		t.Fatalf("recovery key %v: %v", k.recovery, err)
+	}
+	b, err := os.ReadFile(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slots := 0
+	eachSlot(b, func(s *slot, err error) {
+		slots++
+		if err != nil {
+			t.Errorf("slot %d: %v", s.number, err)
+			return
+		}
+		got, err := private.open(s.aad(), s.recovery)
+		want, err2 := s.open(k.wrap)
+		if err != nil || err2 != nil || got != want {
+			t.Errorf("slot %d by the recovery key: %v, %v", s.number, err, err2)
+		}
+		if s.number > 0 && (s.address != testKeyOf(BALID(s.number)).Address || s.kind != ORG || !s.created.Equal(testAt)) {
+			t.Errorf("slot %d: %q %v %v", s.number, s.address, s.kind, s.created)
+		}
+	})
+	if slots != 3 {
+		t.Errorf("%d slots", slots)
+	}
+}
+
+func writeKeyVectors(t *testing.T, dir string, bal BALID, id MessageID) {
+	file := func(name string) string { return filepath.Join(dir, name) }
+	for _, n := range []string{"keys", "master.key", "recovery.private", "recovery.public"} {
+		os.Remove(file(n))
+	}
+	if _, err := MakeRecoveryKey(file("recovery.private"), file("recovery.public")); err != nil {
+		t.Fatal(err)
+	}
+	k, err := openKeys(&osFiles{}, file("keys"), file("master.key"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	public, err := readKeyFile(file("recovery.public"), recoveryPublicWord)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k.recovery, err = newRecovery(public[:]); err != nil {
+		t.Fatal(err)
+	}
+	for id := range bal {
+		if err := k.newBAL(testKeyOf(id + 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(file("keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(b, encodeHead(k.master, k.recovery))
+	err = eachKey(b, k.master, func(s *slot, key *secret) (err error) {
+		s.recovery, err = k.recovery.seal(s.aad(), key)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file("keys"), b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := secret([]byte("0123456789abcdefghijklmnopqrstuv"))
+	p, err := k.sealPrefix(bal, id, &key, []byte("Return-Path: <>\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file("prefix.value"), encodePrefix(p), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("pseudonym", fmt.Sprintf("%x", k.mac("purpose", "value")))
+}
+
+// TestFirstKeys: a file of keys of the first days is refused by name, with what to do.
+func TestFirstKeys(t *testing.T) {
+	dir, k := newKeys(t)
+	k.close()
+	old, err := os.ReadFile(filepath.Join("testdata", "keys1", "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(dir, "keys")
+	if err := os.WriteFile(keys, old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = openKeys(&osFiles{}, keys, filepath.Join(dir, "master.key"), false)
+	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "mssd keys 1") || !strings.Contains(err.Error(), "begin a new store") {
+		t.Errorf("%v", err)
 	}
 }

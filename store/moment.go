@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"math"
 	"path/filepath"
 	"sync"
 	"time"
@@ -82,12 +81,12 @@ func (s *Store) Moment(ctx context.Context, p Progress) (_ *Moment, err error) {
 // take notes what stands together. The committer runs it, so nothing changes meanwhile.
 func (n *Moment) take() (tx *bolt.Tx, err error) {
 	s := n.s
-	if n.Keys, err = readKeys(io.NewSectionReader(s.keys.f, 0, math.MaxInt64), filepath.Join(s.dir, "keys")); err != nil {
+	if n.Keys, err = readKeys(s.keys.f, s.keys.path); err != nil {
 		return nil, err
 	}
 	m := s.mem // the committer may read it
 	n.Time, n.Commits, n.Events, n.LastID, n.HighestBAL = s.now().UTC(), m.sys.Commits, m.sys.LastSeq, m.sys.LastID, m.sys.LastBAL
-	n.BALs, n.Mailboxes, n.MasterKey = len(m.bals), len(m.boxes), s.keys.master.Name()
+	n.BALs, n.Mailboxes, n.MasterKey = len(m.bals), len(m.boxes), s.keys.master.name.String()
 	for _, b := range m.bals {
 		n.Messages += b.Messages
 	}

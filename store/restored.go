@@ -24,12 +24,20 @@ import (
 // ManifestKey opens the keys of a store, or of a backup of it, and yields what its manifests are verified with: the
 // HMAC-SHA256 of a text. ErrMasterKey: the master key is missing or another one.
 func ManifestKey(keysFile, masterKey string) (func(text []byte) []byte, error) {
-	k, err := openKeys(keysFile, masterKey, false)
+	f, err := osFiles{}.Open(keysFile)
+	if err != nil {
+		return nil, fmt.Errorf("store: keys: %w", err)
+	}
+	defer f.Close()
+	k := newKeyring(keysFile)
+	b, err := readKeys(f, keysFile)
+	if err == nil {
+		err = k.unlock(b, masterKey)
+	}
 	if err != nil {
 		return nil, err
 	}
-	key := k.manifests
-	return func(text []byte) []byte { return manifestMAC(&key, text) }, k.close()
+	return func(text []byte) []byte { return manifestMAC(&k.manifests, text) }, nil
 }
 
 // EachBody names the bodies of an index.db that nobody writes, those that a BAL has, in ascending order. size is that of
@@ -167,7 +175,7 @@ func FinishRestore(dir string, r Restored, known []Backup) (n Renewed, err error
 	if err := (osFiles{}).SyncDir(dir); err != nil {
 		return n, err
 	}
-	return n, writeFile(filepath.Join(dir, "VERSION"), []byte(versionLine))
+	return n, writeFile(&osFiles{}, filepath.Join(dir, "VERSION"), []byte(versionLine))
 }
 
 type renewal struct {

@@ -29,6 +29,7 @@
 //  12. Events are numbered without gap, up to the last number given.
 //  13. What is answered from memory is what stands in the index.
 //  14. An expunged message has a BAL, no row, a name that opens, keyword sets that exist, and the size of prefix and body.
+//  15. The slot of a BAL in the file of the keys opens, and names its address and kind.
 //
 // It does not parse messages (package message does), does not decide who may read (auth) or what a message becomes
 // (delivery), and knows no protocol.
@@ -253,7 +254,7 @@ var ours = map[string]bool{"blobs": true, "spool": true, "trace": true, "state":
 func clip(b []byte) string { return strings.TrimSpace(string(b[:min(len(b), 40)])) }
 
 func (s *Store) writeVersion() error {
-	return writeFile(filepath.Join(s.dir, "VERSION"), []byte(versionLine))
+	return writeFile(s.fs, filepath.Join(s.dir, "VERSION"), []byte(versionLine))
 }
 
 func (s *Store) openIndex() error {
@@ -297,7 +298,7 @@ func (s *Store) openIndex() error {
 		if err != nil {
 			return err
 		}
-		if s.keys, err = openKeys(filepath.Join(s.dir, "keys"), MasterKeyFile(s.dir, s.opt.MasterKey), s.opt.Create && sys.Commits == 0); err != nil {
+		if s.keys, err = openKeys(s.fs, filepath.Join(s.dir, "keys"), MasterKeyFile(s.dir, s.opt.MasterKey), s.opt.Create && sys.Commits == 0); err != nil {
 			return err
 		}
 		if s.mem, err = loadMemory(tx, s.keys); err != nil {

@@ -1,0 +1,27 @@
+package store
+
+// slots compares the file of the keys with the BALs. A slot without a BAL is none of its problems: a kill while a BAL was
+// created leaves one, and an index that is older than the keys many.
+func (c *checker) slots() {
+	k := c.s.keys
+	b, err := readKeys(k.f, k.path)
+	if err != nil {
+		c.bad(15, "%v", err)
+		return
+	}
+	if k.headErr != nil {
+		c.bad(15, "%v", k.headErr)
+	}
+	eachSlot(b, func(s *slot, err error) {
+		bal := c.disk.bals[BALID(s.number)]
+		if bal == nil || bal.fault != nil {
+			return
+		}
+		if err == nil {
+			_, err = s.open(k.wrap)
+		}
+		if err != nil || s.address != bal.Address || s.kind != bal.Kind {
+			c.bad(15, "BAL %d: its slot does not open or names another BAL", bal.ID)
+		}
+	})
+}
