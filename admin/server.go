@@ -283,6 +283,8 @@ func problem(err error) *Problem {
 		return p
 	case errors.Is(err, store.ErrNoBAL):
 		return &Problem{http.StatusNotFound, "this store has no such BAL", "mssd bal list shows those it has"}
+	case errors.Is(err, store.ErrSlow):
+		return &Problem{http.StatusServiceUnavailable, "the disk of the store does not answer", "nobody knows yet whether this was done: look again when mssd health is well"}
 	case errors.Is(err, store.ErrUnavailable):
 		return &Problem{http.StatusServiceUnavailable, "this BAL is unavailable: what is kept of it is damaged", "mssd bal show and mssd fsck say why; nothing was changed"}
 	case errors.Is(err, store.ErrBALExists):

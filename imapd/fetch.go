@@ -56,8 +56,8 @@ func (c *conn) cmdFetch(cmd *wire.Command) (response, error) {
 		c.bye = true
 		return response{}, nil
 	}
-	if err := f.markSeen(); errors.Is(err, store.ErrNoSpace) {
-		// The client has its messages: on a full disk they can be read all the same, and stay unseen.
+	if err := f.markSeen(); errors.Is(err, store.ErrNoSpace) || errors.Is(err, store.ErrNoWrite) || errors.Is(err, store.ErrSlow) {
+		// The client has its messages: they can be read where nothing can be written, and stay unseen.
 		c.log.Warn("what was fetched could not be marked as seen", "err", err)
 	} else if err != nil {
 		return response{}, err

@@ -90,6 +90,8 @@ func respond(err error) (r response, known bool) {
 		return response{statusNO, "OVERQUOTA", "The mailbox is full"}, true
 	case errors.Is(err, store.ErrNoSpace):
 		return response{statusNO, "UNAVAILABLE", "No space is left for now"}, true
+	case errors.Is(err, store.ErrSlow), errors.Is(err, store.ErrNoWrite):
+		return response{statusNO, "UNAVAILABLE", "The disk cannot be written for now"}, false
 	case errors.Is(err, store.ErrUnavailable):
 		return response{statusNO, "UNAVAILABLE", "This mailbox cannot be used for now"}, false
 	case errors.Is(err, store.ErrMissing), errors.Is(err, store.ErrCorrupt):

@@ -33,6 +33,8 @@ func TestRespond(t *testing.T) {
 		{store.ErrNoMessage, "NO [EXPUNGEISSUED]"},
 		{store.ErrOverQuota, "NO [OVERQUOTA]"},
 		{store.ErrUnavailable, "NO [UNAVAILABLE]"},
+		{store.ErrSlow, "NO [UNAVAILABLE]"},
+		{store.ErrNoWrite, "NO [UNAVAILABLE]"},
 		{store.ErrNoSpace, "NO [UNAVAILABLE]"},
 		{store.ErrMissing, "NO [UNAVAILABLE]"},
 		{store.ErrCorrupt, "NO [UNAVAILABLE]"},

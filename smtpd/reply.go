@@ -149,6 +149,8 @@ func replyTo(err error) reply {
 		return r(554, 5, 4, 6, "too many hops")
 	case errors.Is(err, store.ErrNoSpace):
 		return r(452, 4, 3, 1, "not enough storage now, try again later")
+	case errors.Is(err, store.ErrSlow), errors.Is(err, store.ErrNoWrite):
+		return r(451, 4, 3, 0, "storage does not answer now, try again later")
 
 	// The dialogue.
 	case errors.Is(err, errSequence):

@@ -126,6 +126,9 @@ func (s *session) mail(in *delivery.Incoming, size int64) error {
 	if err := s.bound(in.ReversePath, in.Verdict.DN); err != nil {
 		return err
 	}
+	if err := s.srv.Store.Slow(); err != nil {
+		return err
+	}
 	// Below the floor nothing new begins, so that a full disk never reaches a sync.
 	free, err := s.srv.Store.FreeSpace()
 	if err != nil {

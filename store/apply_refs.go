@@ -45,11 +45,11 @@ func (a *apply) placeBlob(b *Blob) error {
 	}
 	dir, err := a.s.places.dir(b.id)
 	if err != nil {
-		return noSpace(err)
+		return noWrite(err)
 	}
 	if err := a.s.fs.Rename(b.path, a.s.blobPath(b.id)); err != nil {
 		a.s.places.doubt = true
-		return noSpace(err)
+		return noWrite(err)
 	}
 	a.dirs[dir] = struct{}{}
 	a.blobs = append(a.blobs, b)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"mssd/message"
@@ -30,6 +31,7 @@ type Blob struct {
 	to       []BALID // who got the key; nil: the file is not complete
 	err      error   // of a failed write: the file is of no use
 
+	held atomic.Bool // nobody waits for its batch any more: it is the committer's
 	mu   sync.Mutex
 	gone bool // in its place, or removed
 }
@@ -47,8 +49,10 @@ func (s *Store) NewBlob() (*Blob, error) {
 	id := s.NewID()
 	path := filepath.Join(s.dir, "spool", id.String())
 	f, err := s.fs.Create(path)
+	err = noWrite(err)
+	s.noteWrite(err)
 	if err != nil {
-		return nil, noSpace(fmt.Errorf("store: spool: %w", err))
+		return nil, fmt.Errorf("store: spool: %w", err)
 	}
 	key := newSecret()
 	return &Blob{s: s, id: id, path: path, f: f, key: key, began: s.now(), sealer: newSealer(s.codec, uint64(id), key)}, nil
@@ -79,7 +83,7 @@ func (b *Blob) flush(atLeast int) {
 		return
 	}
 	if _, err := b.f.Write(*out); err != nil {
-		b.err = noSpace(fmt.Errorf("store: spool: %w", err))
+		b.err = noWrite(fmt.Errorf("store: spool: %w", err))
 	}
 	*out = (*out)[:0]
 }
@@ -136,7 +140,7 @@ func (b *Blob) address(batch *Batch) error {
 	if b.err == nil && b.s.opt.SyncEach && !b.s.opt.NoSync {
 		// Here, where others do the same at the same time.
 		if err := b.f.Sync(); err != nil {
-			b.err = noSpace(fmt.Errorf("store: spool: %w", err))
+			b.err = noWrite(fmt.Errorf("store: spool: %w", err))
 		}
 	}
 	b.to, b.derived.bal = to, to[0]
@@ -150,9 +154,17 @@ func (b *Blob) release() {
 	}
 }
 
-// Abort takes the body back. After a successful Commit it does nothing.
+// Abort takes the body back. After a successful Commit it does nothing, nor after one that nobody waited for.
 func (b *Blob) Abort() {
+	if b.held.Load() {
+		return
+	}
 	b.release()
+	b.drop()
+}
+
+// drop removes the body unless it is in its place.
+func (b *Blob) drop() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.gone {

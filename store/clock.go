@@ -82,7 +82,7 @@ func (s *Store) believedTime(ctx context.Context, trust bool) (time.Time, error)
 	if step < 0 && step >= -clockStep && !trust {
 		return now, nil // it will come again
 	}
-	_, err := s.Commit(ctx, &Batch{Ops: []Op{setSweepTime{now}}})
+	_, err := s.commitPatiently(ctx, &Batch{Ops: []Op{setSweepTime{now}}})
 	return now, err
 }
 

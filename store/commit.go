@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -22,6 +23,7 @@ const (
 type request struct {
 	batch *Batch
 	done  chan reply // cap 1
+	state atomic.Int32
 }
 
 type reply struct {
@@ -42,7 +44,9 @@ func (l *lazy) empty() bool {
 }
 
 // Commit carries out a batch, all of it or nothing, and returns when it would survive a power failure. ctx counts
-// only until the committer has taken the batch. ErrFailed says that the state on disk is not known.
+// only until the committer has taken the batch. ErrFailed says that the state on disk is not known; ErrSlow that nobody
+// waited to the end (Options.CommitWait): the batch may still be stored, and its Blob, if any, is not the caller's any
+// more (Abort then does nothing).
 func (s *Store) Commit(ctx context.Context, b *Batch) (*Result, error) {
 	wait, err := s.Submit(ctx, b)
 	if err != nil {
@@ -54,12 +58,34 @@ func (s *Store) Commit(ctx context.Context, b *Batch) (*Result, error) {
 // Submit is the first half of Commit: it puts the batch into the queue. The batches that one goroutine submits are
 // carried out in this order, and may share a sync. wait is the second half; it is called once.
 func (s *Store) Submit(ctx context.Context, b *Batch) (wait func() (*Result, error), err error) {
+	if err := s.Slow(); err != nil {
+		return nil, err
+	}
+	t := time.NewTimer(s.commitWait())
+	w, err := s.submit(ctx, b, t.C)
+	if err != nil {
+		t.Stop()
+		return nil, err
+	}
+	return func() (*Result, error) { defer t.Stop(); return w() }, nil
+}
+
+// commitPatiently is Commit for work in the background, which waits as long as it takes.
+func (s *Store) commitPatiently(ctx context.Context, b *Batch) (*Result, error) {
+	wait, err := s.submit(ctx, b, nil)
+	if err != nil {
+		return nil, err
+	}
+	return wait()
+}
+
+func (s *Store) submit(ctx context.Context, b *Batch, giveUp <-chan time.Time) (wait func() (*Result, error), err error) {
 	if b.Blob != nil {
 		if err := b.Blob.address(b); err != nil {
 			return nil, err
 		}
 	}
-	r := &request{b, make(chan reply, 1)}
+	r := &request{batch: b, done: make(chan reply, 1)}
 	select {
 	case s.queue <- r:
 	case <-s.quit:
@@ -68,8 +94,10 @@ func (s *Store) Submit(ctx context.Context, b *Batch) (wait func() (*Result, err
 		return nil, s.Err()
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-giveUp:
+		return nil, fmt.Errorf("%w: not begun", ErrSlow)
 	}
-	return func() (*Result, error) { return s.await(r.done) }, nil
+	return func() (*Result, error) { return s.waitFor(r, giveUp) }, nil
 }
 
 func (s *Store) await(done chan reply) (*Result, error) {
@@ -112,6 +140,15 @@ func (s *Store) flush() error {
 	s.lazy.flush = append(s.lazy.flush, done)
 	s.lazyMu.Unlock()
 	s.lazyTimer.Reset(0)
+	t := time.NewTimer(s.commitWait())
+	defer t.Stop()
+	select {
+	case rep := <-done:
+		return rep.err
+	case <-t.C:
+		return ErrSlow
+	case <-s.stopped:
+	}
 	_, err := s.await(done)
 	return err
 }
@@ -149,11 +186,16 @@ func (s *Store) run() {
 
 // collect takes whatever is queued, without waiting.
 func (s *Store) collect(r *request) []*request {
-	group := append(s.group[:0], r)
+	group := s.group[:0]
+	if r.take() {
+		group = append(group, r)
+	}
 	for len(group) < maxGroup {
 		select {
 		case r := <-s.queue:
-			group = append(group, r)
+			if r.take() {
+				group = append(group, r)
+			}
 		default:
 			s.group = group
 			return group
@@ -165,6 +207,8 @@ func (s *Store) collect(r *request) []*request {
 
 // commitGroup makes a group durable with one sync of the bodies and one commit of the index, then answers.
 func (s *Store) commitGroup(group []*request) {
+	s.slow.begin()
+	defer s.endGroup()
 	l := s.takeLazy()
 	replies := make([]reply, len(group))
 	err := s.Err()
@@ -181,10 +225,17 @@ func (s *Store) commitGroup(group []*request) {
 		}
 	}
 	for i, r := range group {
-		r.done <- replies[i]
+		r.answer(replies[i])
 	}
 	for _, done := range l.flush {
 		done <- reply{nil, err}
+	}
+}
+
+func (s *Store) endGroup() {
+	s.slow.end()
+	if s.slow.noted.Swap(false) {
+		s.log.Warn("the disk answers again")
 	}
 }
 
@@ -237,7 +288,7 @@ func (s *Store) tryGroup(group []*request, replies []reply, l *lazy) error {
 		b.stored()
 	}
 	for _, b := range a.dups {
-		b.Abort()
+		b.drop()
 	}
 	s.places.tidy(a.emptied)
 	return nil

@@ -12,6 +12,8 @@ var (
 	ErrClosed        = errors.New("store: closed")
 	ErrFailed        = errors.New("store: failed; the state on disk is unknown until the next start")
 	ErrNoSpace       = errors.New("store: no space left on the disk")
+	ErrNoWrite       = errors.New("store: the disk cannot be written")
+	ErrSlow          = errors.New("store: the disk is too slow")
 	ErrNoBAL         = errors.New("store: no such BAL")
 	ErrUnavailable   = errors.New("store: what is kept of this BAL is damaged, it cannot be used until that is mended")
 	ErrBALExists     = errors.New("store: BAL exists")

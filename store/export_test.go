@@ -7,6 +7,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"mssd/trace"
 )
 
 // The seams of the store, for fault tests.
@@ -113,4 +115,23 @@ func (s *Store) SetUptime(f func() time.Duration) {
 	s.clockMu.Lock()
 	defer s.clockMu.Unlock()
 	s.uptime = f
+}
+
+// HoldCommitter keeps the committer from working until so many batches are queued.
+func (s *Store) HoldCommitter() (release func(batches int)) {
+	commit, held, entered := s.commitIndex, make(chan struct{}), make(chan struct{}, 1)
+	s.commitIndex = func(tx *bolt.Tx) error {
+		s.commitIndex = commit
+		entered <- struct{}{}
+		<-held
+		return commit(tx)
+	}
+	s.Record(trace.Event{Kind: trace.Login})
+	<-entered
+	return func(batches int) {
+		for len(s.queue) < batches {
+			time.Sleep(time.Millisecond)
+		}
+		close(held)
+	}
 }

@@ -84,8 +84,11 @@ type Options struct {
 	// Retention is after how many days in a mailbox a message is expunged, by special use (`\Trash`), for mailboxes
 	// that say nothing themselves (SetRetention). 0 or none: never.
 	Retention map[string]uint32
-	NoSync    bool // tests only: a power failure may take everything
-	SyncEach  bool // sync each body and directory by itself, never the whole file system
+	// CommitWait is how long Commit waits for a slow disk before it says ErrSlow. It must be well under the 10 minutes
+	// that a peer waits for the answer to its message (RFC 5321, Section 4.5.3.2.6). 0: one minute, negative: for ever.
+	CommitWait time.Duration
+	NoSync     bool // tests only: a power failure may take everything
+	SyncEach   bool // sync each body and directory by itself, never the whole file system
 	// Observe is told of each event after the commit that made it durable, in order, by the committer: it must not
 	// block. nil: nobody is told.
 	Observe func(trace.Event)
@@ -93,21 +96,23 @@ type Options struct {
 
 // Store is an open store. All its methods are safe for concurrent use.
 type Store struct {
-	opt       Options
-	dir       string
-	log       *slog.Logger
-	now       func() time.Time
-	fs        fileSystem
-	root      *os.File
-	index     *bolt.DB
-	guard     guard // of index
-	indexFile os.FileInfo
-	meta      *metaDB
-	unsound   unsoundBodies
-	keys      *keyring
-	codec     *codec
-	ids       *trace.Source
-	syncFew   int // up to so many bodies are synced one by one, more by syncing the file system
+	opt        Options
+	dir        string
+	log        *slog.Logger
+	now        func() time.Time
+	fs         fileSystem
+	root       *os.File
+	index      *bolt.DB
+	guard      guard // of index
+	indexFile  os.FileInfo
+	meta       *metaDB
+	unsound    unsoundBodies
+	slow       slowness
+	writeFault atomic.Pointer[error]
+	keys       *keyring
+	codec      *codec
+	ids        *trace.Source
+	syncFew    int // up to so many bodies are synced one by one, more by syncing the file system
 
 	mu  sync.RWMutex
 	mem *memory
@@ -151,6 +156,7 @@ func Open(opt Options) (*Store, error) { return open(opt, nil) }
 func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, keywordRoom: 64 << 20, commitIndex: commitTx,
 		queue: make(chan *request, maxGroup), aside: make(chan func()), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
+	s.slow.epoch = time.Now()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -154,7 +154,7 @@ func (s *Store) forgetSome(ctx context.Context, limit time.Time, done *Swept) (m
 	for _, op := range append(goes, waits...) {
 		batch.Ops = append(batch.Ops, op)
 	}
-	if _, err = s.Commit(ctx, &batch); err != nil {
+	if _, err = s.commitPatiently(ctx, &batch); err != nil {
 		return false, err
 	}
 	done.Bodies += len(goes)

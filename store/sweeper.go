@@ -98,7 +98,7 @@ func (s *Store) purgeDue(ctx context.Context, limit time.Time, done *Swept) erro
 
 func (s *Store) commitPurge(ctx context.Context, op purge, done *Swept) error {
 	op.event = trace.Event{Kind: trace.Expunged, Person: Sweeper, Attrs: []trace.Attr{{Key: trace.KeyAct, Value: "purge"}}}
-	res, err := s.Commit(ctx, &Batch{Ops: []Op{op}})
+	res, err := s.commitPatiently(ctx, &Batch{Ops: []Op{op}})
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (s *Store) retireBox(ctx context.Context, m aging, now, limit time.Time, do
 		ev := trace.Event{Kind: trace.Expunged, Person: Sweeper, BAL: string(m.addr), Mailbox: uint32(m.ref.Mailbox),
 			Attrs: []trace.Attr{{Key: trace.KeyAct, Value: "retention"}}}
 		var res *Result
-		res, err = s.Commit(ctx, &Batch{Ops: []Op{retire{m.ref, m.days, limit, due}}, Events: []trace.Event{ev}})
+		res, err = s.commitPatiently(ctx, &Batch{Ops: []Op{retire{m.ref, m.days, limit, due}}, Events: []trace.Event{ev}})
 		if err == nil {
 			done.Retired += count(res.Ops[0].UIDs)
 		}

@@ -38,6 +38,9 @@ type StoreConfig struct {
 	// it nobody ever does. It should lie on another medium than data_dir, and a copy elsewhere. Optional: master.key
 	// in data_dir, which protects nothing when the disk is taken.
 	MasterKey string `toml:"master_key"`
+	// CommitTimeout is how long a write waits for a slow disk before peers are told to come back (451) and clients to
+	// try later. Optional.
+	CommitTimeout Duration `toml:"commit_timeout"`
 }
 
 // LogConfig says how the daemon speaks on standard error.
@@ -311,6 +314,7 @@ func defaultConfig() *Config {
 			LiveDeadline:    Duration(300 * time.Millisecond),
 			MaxLossPercent:  10,
 		},
+		Store:    StoreConfig{CommitTimeout: Duration(time.Minute)},
 		Login:    LoginConfig{Argon2Time: 2, Argon2MemoryKiB: 19456, Argon2Threads: 1, CacheFor: Duration(5 * time.Minute)},
 		Shutdown: ShutdownConfig{Grace: Duration(20 * time.Second)},
 	}

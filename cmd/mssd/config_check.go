@@ -30,6 +30,8 @@ func (c *Config) check(known []fault) []fault {
 	k := &checker{known: known}
 	k.domain("hostname", c.Hostname)
 	k.path("data_dir", c.DataDir, "the folder of the store")
+	// A peer waits 10 minutes for the answer to its message (RFC 5321, Section 4.5.3.2.6).
+	k.duration("store.commit_timeout", c.Store.CommitTimeout, time.Second, 5*time.Minute)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	c.checkSMTP(k)

@@ -69,6 +69,8 @@ func (d *daemon) Degraded() []string {
 	} else if floor := d.store.SpaceFloor(); free < floor {
 		out = append(out, fmt.Sprintf("disk of the store: %s free, mail is refused (452) under %s", octets(free), octets(floor)))
 	}
+	add("disk of the store (peers get 451)", d.store.Slow())
+	add("disk of the store (peers get 451)", d.store.WriteFault())
 	add("store", d.store.Err())
 	return append(out, damageOf(d.store)...)
 }

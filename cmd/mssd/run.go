@@ -107,7 +107,8 @@ func run(ctx context.Context, cfg *Config, opt runOptions) (err error) {
 }
 
 func (d *daemon) openStore() error {
-	st, err := store.Open(store.Options{Dir: d.cfg.DataDir, MasterKey: d.cfg.Store.MasterKey, Create: d.opt.Create, Log: d.log, Observe: d.metrics.observe})
+	st, err := store.Open(store.Options{Dir: d.cfg.DataDir, MasterKey: d.cfg.Store.MasterKey, Create: d.opt.Create, Log: d.log, Observe: d.metrics.observe,
+		CommitWait: time.Duration(d.cfg.Store.CommitTimeout)})
 	switch {
 	case errors.Is(err, store.ErrNoStore):
 		return fmt.Errorf("%s: no store here; if this is the first start, say --create; if not, data_dir names the wrong folder or a disk is not mounted", d.cfg.DataDir)
