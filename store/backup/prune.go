@@ -16,17 +16,17 @@ import (
 
 // Pruned is what Prune removed.
 type Pruned struct {
-	Generations []string
-	IDs         []trace.ID // of these; the store is to be told
-	Bodies      int64
-	Octets      int64
-	Kept        int
+	Generations []string   `json:"generations"`
+	IDs         []trace.ID `json:"-"` // of these; the store is to be told
+	Bodies      int64      `json:"bodies"`
+	Octets      int64      `json:"octets"`
+	Kept        int        `json:"kept"`
 }
 
 // Prune removes all generations but the newest keep, then the bodies that none of those left names. While one of these
 // cannot be read no body is removed.
 func Prune(ctx context.Context, d *Dir, keep int, p store.Progress) (Pruned, error) {
-	var r Pruned
+	r := Pruned{Generations: []string{}}
 	if keep < 1 {
 		return r, fmt.Errorf("%w: at least one generation is kept", store.ErrInvalid)
 	}

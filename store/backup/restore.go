@@ -61,7 +61,7 @@ type Lost struct {
 
 const maxLost = 100_000
 
-// Restore makes a store from a generation. An error says that there is no store at To; a report that is not Sound says
+// Restore makes a store from a generation. An error says that there is no store at To that can be used; a report that is not Sound says
 // which messages are missing in it.
 func Restore(ctx context.Context, d *Dir, opt RestoreOptions) (_ Restored, err error) {
 	if opt.Now == nil {
@@ -77,14 +77,16 @@ func Restore(ctx context.Context, d *Dir, opt RestoreOptions) (_ Restored, err e
 	if err != nil {
 		return w.Restored, err
 	}
+	half := true
 	defer func() {
-		if opt.Rehearse {
+		if opt.Rehearse || half {
 			err = errors.Join(err, removeContents(opt.To, made))
 		}
 	}()
 	if err := w.copy(&g); err != nil {
 		return w.Restored, err
 	}
+	half = false
 	if err := w.open(); err != nil {
 		return w.Restored, err
 	}
@@ -273,7 +275,7 @@ func (w *restore) bodies(g *Generation) error {
 			return err
 		}
 		if octets += b.Octets; w.Bodies%100 == 0 {
-			w.tell("bodies", octets, g.Manifest.Octets)
+			w.tell("copying bodies", octets, g.Manifest.Octets)
 		}
 	}
 }
@@ -307,7 +309,7 @@ func (w *restore) body(b Body) error {
 func (w *restore) open() (err error) {
 	s, err := store.Open(store.Options{Dir: w.opt.To, MasterKey: w.opt.MasterKey})
 	if err != nil {
-		return fmt.Errorf("the restored store does not open: %w", err)
+		return fmt.Errorf("what was restored to %s does not open: %w", w.opt.To, err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	w.tell("check", 0, 0)

@@ -79,6 +79,7 @@ type run struct {
 	chunk    []item
 	octets   int64               // of the chunk
 	seen     int64               // bodies looked at
+	total    int64               // bodies of the index
 	spans    map[string]struct{} // directories below blobs/ that were synced
 	incoming map[trace.ID]*newFile
 }
@@ -226,7 +227,11 @@ func (r *run) bodies() (err error) {
 		return err
 	}
 	defer r.old.close()
-	err = store.EachBody(r.ctx, filepath.Join(r.part, "index.db"), func(id store.MessageID, size int64) error {
+	index := filepath.Join(r.part, "index.db")
+	if err := store.EachBody(r.ctx, index, func(store.MessageID, int64) error { r.total++; return nil }); err != nil {
+		return err
+	}
+	err = store.EachBody(r.ctx, index, func(id store.MessageID, size int64) error {
 		it, err := r.look(id)
 		if err != nil {
 			return err
@@ -314,7 +319,7 @@ func (r *run) flush() error {
 		}
 	}
 	r.seen += int64(len(r.chunk))
-	r.tell("bodies", r.seen, 0)
+	r.tell("bodies", r.seen, r.total)
 	r.chunk, r.octets = r.chunk[:0], 0
 	return nil
 }

@@ -15,12 +15,12 @@ import (
 
 // Verified is what Verify found.
 type Verified struct {
-	Generations int
-	Bodies      int64    // read, each once
-	Octets      int64    //
-	Damaged     int64    // that the store could not give when the backup was made
-	Faults      []string // what is wrong, at most 1000
-	Signed      bool     // the manifests were verified with the master key
+	Generations int      `json:"generations"`
+	Bodies      int64    `json:"bodies"`  // read, each once
+	Octets      int64    `json:"octets"`  //
+	Damaged     int64    `json:"damaged"` // that the store could not give when the backup was made
+	Faults      []string `json:"faults"`  // what is wrong, at most 1000
+	Signed      bool     `json:"signed"`  // the manifests were verified with the master key
 }
 
 func (v *Verified) fault(format string, args ...any) {
@@ -32,7 +32,7 @@ func (v *Verified) fault(format string, args ...any) {
 // Verify reads everything that the generations name, or one of them where name is not "", and compares it with their
 // sums. With a master key, the signatures of the manifests are verified too.
 func Verify(ctx context.Context, d *Dir, name, masterKey string, p store.Progress) (Verified, error) {
-	var v Verified
+	v := Verified{Faults: []string{}}
 	all, err := d.Generations()
 	if err != nil {
 		return v, err
