@@ -42,6 +42,9 @@ func newCheck() *cobra.Command {
 			if w := keyWarning(cfg); w != "" {
 				fmt.Fprintln(out, "warning: "+w)
 			}
+			if list, err := store.Keys(cfg.DataDir, cfg.Store.MasterKey); err == nil && list.Recovery == "" {
+				fmt.Fprintln(out, "advice: no recovery key is set. "+noRecovery)
+			}
 			if len(absent) > 0 {
 				fmt.Fprintf(out, "%d files that it names are not there yet (check --files makes each a fault):\n", len(absent))
 				for _, f := range absent {

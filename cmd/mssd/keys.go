@@ -41,7 +41,7 @@ func newKeys() *cobra.Command {
 		Long: "Mail is sealed under a key of its BAL; these keys lie in the store, wrapped by the master key, which should lie\n" +
 			"elsewhere. Without the master key the mail cannot be read by anybody.",
 	}
-	c.AddCommand(newKeysList(), newKeysMake(), newKeysRotate())
+	c.AddCommand(newKeysList(), newKeysMake(), newKeysRotate(), newKeysRecoveryMake(), newKeysRecoverySet(), newKeysRecoveryUnset(), newKeysRecover())
 	return c
 }
 
@@ -64,61 +64,75 @@ func newKeysMake() *cobra.Command {
 }
 
 func newKeysList() *cobra.Command {
-	var file string
+	var st stoppedStore
 	c := &cobra.Command{
-		Use:   "list [--config FILE]",
+		Use:   "list [--config FILE | --dir DIR]",
 		Short: "List the keys of the store, without showing one",
-		Long: "List the keys of the store, without showing one: which master key it wants, which one the configuration gives, and each\n" +
-			"slot. The daemon may run. Exit status 1 when the master key is missing or another one, or does not open a slot.",
+		Long: "List the keys of the store, without showing one: which master key it wants, which one it is given, whether a recovery key\n" +
+			"is set, and each slot. The daemon may run. Exit status 1 when the master key is missing or another one, or a slot does\n" +
+			"not open.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(file)
-			if err != nil {
+			if err := st.find(); err != nil {
 				return err
 			}
-			list, err := store.Keys(cfg.DataDir, cfg.Store.MasterKey)
+			list, err := store.Keys(st.dir, st.key)
 			if err != nil {
 				return err
 			}
 			var ok bool
-			err = (&asking{}).print(cmd.OutOrStdout(), nil, func(w io.Writer) { ok = showKeys(w, list, masterKeyFile(cfg)) })
+			err = (&asking{}).print(cmd.OutOrStdout(), nil, func(w io.Writer) { ok = showKeys(w, list, store.MasterKeyFile(st.dir, st.key)) })
 			if err == nil && !ok {
 				err = silentError{}
 			}
 			return err
 		},
 	}
-	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file")
-	return c
+	return st.flags(c)
 }
 
 // showKeys reports whether all keys can be opened.
 func showKeys(w io.Writer, list store.KeyList, file string) bool {
 	row(w, "master key wanted", list.Wanted)
-	ok := list.Err == nil && list.Given == list.Wanted
+	ok := list.Err == nil && list.Given == list.Wanted && list.HeadErr == nil
 	if list.Err != nil {
 		row(w, "master key given", list.Err)
 	} else {
 		row(w, "master key given", fmt.Sprintf("%s, in %s", list.Given, file))
 	}
+	switch {
+	case list.HeadErr != nil:
+		row(w, "recovery key", list.HeadErr)
+	case list.Recovery == "":
+		row(w, "recovery key", "none. "+noRecovery)
+	default:
+		row(w, "recovery key", list.Recovery)
+	}
+	fmt.Fprintln(w, "\nKEY\tADDRESS\tKIND\tMADE\tSTATE")
 	for _, s := range list.Slots {
-		name := fmt.Sprintf("BAL %d", s.Number)
+		name, kind := fmt.Sprintf("BAL %d", s.Number), s.Kind.String()
 		if s.Number == 0 {
-			name = "store"
+			name, kind = "store", "-"
 		}
-		state := "made " + s.Created.Format(time.RFC3339)
-		if s.Err != nil {
+		state := "opened by the master key"
+		switch {
+		case s.Err != nil:
 			state, ok = "cannot be opened", false
+		case !s.Destroyed.IsZero():
+			state = "destroyed " + s.Destroyed.Format(time.RFC3339)
+		case s.Recovery && list.HeadErr == nil:
+			state += " and the recovery key"
 		}
-		row(w, name, state)
+		row(w, name, dash(string(s.Address)), kind, s.Created.Format(time.RFC3339), state)
 	}
 	return ok
 }
 
 func newKeysRotate() *cobra.Command {
-	var file, to string
+	var st stoppedStore
+	var to string
 	c := &cobra.Command{
-		Use:   "rotate --to FILE [--config FILE]",
+		Use:   "rotate --to FILE [--config FILE | --dir DIR]",
 		Short: "Wrap the keys of a stopped store under another master key",
 		Long: "Wrap the keys of a stopped store under another master key, made by mssd keys make. No mail is rewritten. Afterwards\n" +
 			"store.master_key must name the new file. Backups made before still want the old one.",
@@ -127,21 +141,20 @@ func newKeysRotate() *cobra.Command {
 			if to == "" {
 				return usageError{fmt.Errorf("--to names the file of the new master key")}
 			}
-			cfg, err := loadConfig(file)
-			if err != nil {
+			if err := st.find(); err != nil {
 				return err
 			}
+			var err error
 			if to, err = filepath.Abs(to); err != nil {
 				return err
 			}
-			if err := store.Rekey(cfg.DataDir, cfg.Store.MasterKey, to); err != nil {
+			if err := store.Rekey(st.dir, st.key, to); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "the store now wants the master key in %s: name it in store.master_key before the next start\n", to)
 			return nil
 		},
 	}
-	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file")
 	c.Flags().StringVar(&to, "to", "", "file of the new master key")
-	return c
+	return st.flags(c)
 }
