@@ -120,7 +120,7 @@ func (c *checker) pages() {
 		return
 	}
 	defer tx.Rollback()
-	if err := walk(tx); err != nil { // here, where a fault is caught: bbolt looks in a goroutine of its own
+	if err := walk(tx, 0); err != nil { // here, where a fault is caught: bbolt looks in a goroutine of its own
 		c.bad(1, "index.db: %v", err)
 	}
 	for err := range tx.Check() {

@@ -105,13 +105,17 @@ func (s *Store) await(done chan reply) (*Result, error) {
 	case rep := <-done:
 		return rep.res, rep.err
 	case <-s.stopped:
+	case <-s.failed: // the committer may hang in an index that was given up
 	}
 	select {
 	case rep := <-done: // answered just before it stopped
 		return rep.res, rep.err
 	default:
-		return nil, ErrClosed
 	}
+	if err := s.Err(); err != nil {
+		return nil, err
+	}
+	return nil, ErrClosed
 }
 
 // later puts something into the lazy list and sees to it that a commit comes.
@@ -276,6 +280,7 @@ func (s *Store) tryGroup(group []*request, replies []reply, l *lazy) error {
 	if err != nil {
 		return err
 	}
+	s.keepFreeList()
 	if err := s.commitIndex(tx); err != nil {
 		return fmt.Errorf("commit of the index: %w", err)
 	}

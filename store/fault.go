@@ -146,16 +146,6 @@ func isDamage(r any) bool {
 	}
 }
 
-// walk reads every page of a database that a transaction can reach.
-func walk(tx *bolt.Tx) error {
-	return tx.ForEach(func(_ []byte, b *bolt.Bucket) error {
-		c := b.Cursor()
-		for k, _ := c.First(); k != nil; k, _ = c.Next() {
-		}
-		return nil
-	})
-}
-
 // inPlace fails when the file of the index was taken away, replaced or cut short since it was opened: what would be
 // committed now would be gone at the next start.
 func (s *Store) inPlace(tx *bolt.Tx) error {

@@ -61,8 +61,8 @@ type batchLog struct {
 	over      bool          // no more will come
 }
 
-func newBatchLog(last uint64) *batchLog {
-	return &batchLog{last: last, room: logRoom, news: make(chan struct{})}
+func newBatchLog() *batchLog {
+	return &batchLog{room: logRoom, news: make(chan struct{})}
 }
 
 // wanted reports whether the next commit must be written down.

@@ -87,11 +87,9 @@ func openMeta(s *Store) (*metaDB, error) {
 	return m, nil
 }
 
-// open keeps the list of free pages in the file: without one bbolt looks for them in a goroutine of its own, where
-// a damaged page ends the process.
 func (m *metaDB) open() (err error) {
 	m.guard = guard{name: m.path, lost: m.lost}
-	if m.db, err = openBolt(m.path, boltOptions{mmap: mmapSize, noSync: m.s.opt.NoSync, keepFree: true}); err != nil {
+	if m.db, err = openBolt(m.path, boltOptions{mmap: mmapSize, noSync: m.s.opt.NoSync}); err != nil {
 		return err
 	}
 	if err := m.update(initMeta); err != nil {

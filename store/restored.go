@@ -148,7 +148,7 @@ func FinishRestore(dir string, r Restored, known []Backup) (n Renewed, err error
 		}
 	}
 	path := filepath.Join(dir, "index.db")
-	if err := soundPages(path); err != nil {
+	if err := soundPages(path, 0); err != nil {
 		return n, err
 	}
 	db, err := openBolt(path, boltOptions{})

@@ -145,6 +145,7 @@ type Store struct {
 	keywordRoom int                  // octets of keyword sets
 
 	batchLog *batchLog // the latest commits, for those who follow
+	maxFree  int       // free pages in the list that each commit writes down
 
 	sweeper
 }
@@ -154,7 +155,7 @@ func Open(opt Options) (*Store, error) { return open(opt, nil) }
 
 // open takes another file system for tests.
 func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
-	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, keywordRoom: 64 << 20, commitIndex: commitTx,
+	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, maxFree: maxFreeKept, batchLog: newBatchLog(), keywordRoom: 64 << 20, commitIndex: commitTx,
 		queue: make(chan *request, maxGroup), aside: make(chan func()), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
 	s.slow.epoch = time.Now()
 	if s.log == nil {
@@ -200,7 +201,7 @@ func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 		}
 	}
 	s.ids = trace.NewSource(max(greatest, s.mem.sys.LastID), s.now)
-	s.batchLog = newBatchLog(s.mem.sys.Commits)
+	s.batchLog.last = s.mem.sys.Commits
 	s.uptime = upSince(time.Now())
 	s.lazyTimer = time.NewTimer(time.Hour)
 	s.lazyTimer.Stop()
@@ -275,11 +276,11 @@ func (s *Store) openIndex() error {
 	var err error
 	s.guard.name, s.guard.lost = path, s.lostIndex
 	if !s.opt.Create {
-		if err := soundPages(path); err != nil {
+		if err := soundIndex(path); err != nil {
 			return err
 		}
 	}
-	if s.index, err = openBolt(path, boltOptions{mmap: mmapSize, noSync: s.opt.NoSync}); err != nil {
+	if s.index, err = openBolt(path, boltOptions{mmap: mmapSize, noSync: s.opt.NoSync, statistics: true}); err != nil {
 		return err
 	}
 	if s.indexFile, err = os.Stat(path); err != nil {
@@ -293,27 +294,29 @@ func (s *Store) openIndex() error {
 	if err != nil {
 		return err
 	}
-	err = s.read(func(tx *bolt.Tx) error {
-		for _, n := range bucketNames {
-			if tx.Bucket(n) == nil {
-				return fmt.Errorf("%w: %s has no bucket %s", ErrCorrupt, path, n)
-			}
+	return s.read(s.load)
+}
+
+// load reads what is answered from memory.
+func (s *Store) load(tx *bolt.Tx) error {
+	for _, n := range bucketNames {
+		if tx.Bucket(n) == nil {
+			return fmt.Errorf("%w: %s has no bucket %s", ErrCorrupt, filepath.Join(s.dir, "index.db"), n)
 		}
-		// A store that holds something never gets new keys.
-		sys, err := decodeSys(tx.Bucket(bucketNames[bktSys]).Get(sysKey))
-		if err != nil {
-			return err
-		}
-		if s.keys, err = openKeys(s.fs, filepath.Join(s.dir, "keys"), MasterKeyFile(s.dir, s.opt.MasterKey), s.opt.Create && sys.Commits == 0); err != nil {
-			return err
-		}
-		if s.mem, err = loadMemory(tx, s.keys); err != nil {
-			return err
-		}
-		s.logDamage()
-		s.once, err = loadOnce(tx)
+	}
+	// A store that holds something never gets new keys.
+	sys, err := decodeSys(tx.Bucket(bucketNames[bktSys]).Get(sysKey))
+	if err != nil {
 		return err
-	})
+	}
+	if s.keys, err = openKeys(s.fs, filepath.Join(s.dir, "keys"), MasterKeyFile(s.dir, s.opt.MasterKey), s.opt.Create && sys.Commits == 0); err != nil {
+		return err
+	}
+	if s.mem, err = loadMemory(tx, s.keys); err != nil {
+		return err
+	}
+	s.logDamage()
+	s.once, err = loadOnce(tx)
 	return err
 }
 
@@ -351,29 +354,12 @@ func initIndex(tx *bolt.Tx) error {
 	return sys.Put(sysKey, encodeSys(sysRec{Version: FormatVersion}))
 }
 
-// soundPages reads index.db through, so that a damaged page is an error with a name: bbolt, which looks for the
-// free pages at opening, would end the process.
-func soundPages(path string) error {
-	db, err := openBolt(path, boltOptions{readOnly: true})
-	if err != nil {
-		return err
-	}
-	g := guard{name: path}
-	err = g.view(db, walk)
-	if !g.stuck.Load() {
-		err = errors.Join(err, db.Close())
-	}
-	if err != nil {
-		return fmt.Errorf("%w; %s", err, waysOut)
-	}
-	return nil
-}
-
 type boltOptions struct {
 	mmap     int  // octets of address space
 	noSync   bool // tests only
-	keepFree bool // keep the list of free pages in the file
 	readOnly bool
+
+	statistics bool // count free pages
 }
 
 // openBolt opens a database file. A damaged one can panic inside bbolt: that becomes an error with its name.
@@ -384,8 +370,7 @@ func openBolt(path string, o boltOptions) (db *bolt.DB, err error) {
 			db, err = nil, fmt.Errorf("%w: %s cannot be opened (%v)", ErrCorrupt, path, r)
 		}
 	}()
-	opt := bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, NoFreelistSync: !o.keepFree,
-		InitialMmapSize: o.mmap, NoStatistics: true, NoSync: o.noSync, ReadOnly: o.readOnly}
+	opt := bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType, InitialMmapSize: o.mmap, NoStatistics: !o.statistics, NoSync: o.noSync, ReadOnly: o.readOnly}
 	db, err = bolt.Open(path, 0o600, &opt)
 	if err != nil && !errors.Is(err, berrors.ErrTimeout) && o.mmap > smallMmap {
 		opt.InitialMmapSize = smallMmap // little address space (ulimit -v)
@@ -430,7 +415,7 @@ func (s *Store) Close() error {
 		s.meta.stop()
 		s.awaitWork(s.bg.Wait)
 		if s.Err() == nil {
-			err = s.places.unmark()
+			err = errors.Join(s.places.unmark(), s.endFreeList())
 		}
 		err = errors.Join(err, s.closeFiles())
 	})

@@ -1,0 +1,17 @@
+package store
+
+import "os"
+
+// SetMaxFree sets how many free pages the list may have that each commit writes down.
+func (s *Store) SetMaxFree(n int) { s.maxFree = n }
+
+// FreeListAt is where the list of free pages begins in an index, ok false where there is none.
+func FreeListAt(path string) (at int64, ok bool) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, false
+	}
+	defer f.Close()
+	h, ok := readHead(f)
+	return int64(h.freelist) * h.pageSize, ok && h.freelist != boltNoList
+}
