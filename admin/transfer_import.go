@@ -122,6 +122,7 @@ func (im *importer) run() TransferEnd {
 	err := im.take(todo)
 	close(todo)
 	end := <-answered
+	im.s.importing.Delete(im.bal.ID) // before the last word: the command may come again at once
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause // what the answering goroutine met comes first
 	}

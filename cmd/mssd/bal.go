@@ -11,7 +11,7 @@ import (
 )
 
 func newBAL() *cobra.Command {
-	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALList(), newBALShow())
+	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALList(), newBALShow(), newBALExport(), newBALImport())
 }
 
 func newBALAdd() *cobra.Command {

@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"delivery":            {"message", "store", "directory", "trace", "tlsconf"},
 	"smtpd":               {"auth", "delivery", "store", "directory", "directory/whitelist", "tlsconf", "tlsconf/guard", "trace", "message"},
 	"imapd/wire":          {},
+	"mailfile":            {"imapd/wire"},
 	"imapd":               {"imapd/wire", "auth", "delivery", "store", "directory", "tlsconf", "tlsconf/guard", "trace", "message"},
 	"admin":               {"auth", "delivery", "store", "store/backup", "directory", "directory/whitelist", "tlsconf", "trace", "message"},
 }

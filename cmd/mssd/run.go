@@ -213,6 +213,8 @@ func (d *daemon) makeFronts() {
 		Store: d.store, Directory: d.dir, List: d.list, Judge: d.judge, Fronts: d, Argon: argon,
 		AllowUIDs: c.Admin.AllowUIDs, Version: versionText(), Log: d.log.With("front", "admin"),
 		Warnings: func() []string { return nonEmpty(keyWarning(c)) },
+		// Whatever a front has taken can come back, with what stands before it.
+		MaxImport: max(c.SMTP.MaxMessageOctets, c.IMAP.MaxAppendOctets) + store.MaxPrefix,
 	}
 	d.fronts = append(d.fronts, &front{name: "admin", server: d.admin})
 	if c.Metrics.Listen != "" {
