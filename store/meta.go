@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -59,6 +60,9 @@ type metaDB struct {
 	writing map[trace.ID]derived // being written now
 	poke    chan struct{}        // cap 1: something is pending
 	quit    chan struct{}
+
+	whole   atomic.Bool // nothing was missing, at start or when all was looked through
+	leftOut atomic.Bool // something was not written since
 
 	texts textCache
 }
@@ -163,6 +167,8 @@ func (m *metaDB) add(d derived) {
 	if m.octets < maxPending || d.meta == nil {
 		m.pending[d.id] = d
 		m.octets += len(d.meta) + len(d.text) + pendingEntry
+	} else {
+		m.leftOut.Store(true)
 	}
 	m.mu.Unlock()
 	select {
@@ -183,6 +189,7 @@ func (m *metaDB) run() {
 		case <-m.poke:
 		case <-m.quit:
 			m.write()
+			m.markWhole()
 			return
 		}
 		t := time.NewTimer(metaDelay)
@@ -202,6 +209,7 @@ func (m *metaDB) write() {
 	if len(m.writing) > 0 {
 		if err := m.update(m.put); err != nil {
 			// It is all derived: the next start, or the next question, makes it again.
+			m.leftOut.Store(true)
 			m.s.log.Warn("meta.db not written", "err", err)
 		}
 	}
@@ -324,7 +332,12 @@ func (r ctxReader) Read(p []byte) (int, error) {
 
 // catchUp derives, at start, what a crash or an older program left out.
 func (m *metaDB) catchUp(ctx context.Context) {
+	if m.wasWhole() {
+		m.whole.Store(true)
+		return
+	}
 	var from []byte
+	failed := false
 	for ctx.Err() == nil {
 		ids, next, err := m.missing(from)
 		if err != nil {
@@ -333,10 +346,12 @@ func (m *metaDB) catchUp(ctx context.Context) {
 		}
 		for _, id := range ids {
 			if _, _, err := m.derive(ctx, id); err != nil && ctx.Err() == nil && !errors.Is(err, ErrNoMessage) {
+				failed = true
 				m.s.log.Warn("structure of a message not derived", "err", err)
 			}
 		}
 		if from = next; from == nil {
+			m.whole.Store(!failed && ctx.Err() == nil)
 			return
 		}
 	}

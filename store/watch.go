@@ -12,6 +12,7 @@ import (
 const (
 	ringSize  = 1024 // changes kept per watched mailbox
 	pageRows  = 1000 // rows copied in one read transaction
+	firstRows = 16   // rows copied in the first of them
 	maxView   = 4096 // runs of a view that is kept
 	maxClaims = 1 << 16
 )
@@ -271,13 +272,14 @@ func (s *Store) ClaimRecent(r Ref, next UID) (first UID) {
 // Rows calls fn for the messages that exist among runs, ascending by UID, until it returns false. fn is called
 // outside of any transaction and may take its time.
 func (s *Store) Rows(ctx context.Context, r Ref, runs []Run, fn func(Row) bool) error {
-	page := make([]Row, 0, min(pageRows, count(runs)))
-	for rest := normal(runs); len(rest) > 0; {
+	page := make([]Row, 0, min(firstRows, count(runs)))
+	// The first page is small: who looks for one message is served at once.
+	for rest, limit := normal(runs), firstRows; len(rest) > 0; limit = min(4*limit, pageRows) {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		var err error
-		if page, rest, err = s.rowPage(r, rest, page[:0]); err != nil {
+		if page, rest, err = s.rowPage(r, rest, limit, page[:0]); err != nil {
 			return err
 		}
 		for _, row := range page {
@@ -289,8 +291,8 @@ func (s *Store) Rows(ctx context.Context, r Ref, runs []Run, fn func(Row) bool) 
 	return nil
 }
 
-// rowPage reads up to pageRows rows in one transaction; rest is what to ask for next.
-func (s *Store) rowPage(r Ref, runs []Run, page []Row) (_ []Row, rest []Run, err error) {
+// rowPage reads up to limit rows in one transaction; rest is what to ask for next.
+func (s *Store) rowPage(r Ref, runs []Run, limit int, page []Row) (_ []Row, rest []Run, err error) {
 	err = s.read(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketNames[bktRow]).Cursor()
 		var key [12]byte
@@ -312,7 +314,7 @@ func (s *Store) rowPage(r Ref, runs []Run, page []Row) (_ []Row, rest []Run, err
 				if row.UID > run.Last() {
 					break
 				}
-				if len(page) == pageRows {
+				if len(page) == limit {
 					rest = append([]Run{{row.UID, uint32(run.Last()-row.UID) + 1}}, runs[i+1:]...)
 					return nil
 				}
