@@ -205,7 +205,7 @@ func (j *Judge) usageWanted() string {
 // lists are configured at all; that of the authorities is used when it is there.
 func (j *Judge) revocation(t *trust, v Verdict, chain []*x509.Certificate, now time.Time) Verdict {
 	unknown := false
-	for i := 0; i < len(chain)-1 && len(j.cfg.CRLFiles) > 0; i++ {
+	for i := 0; i < len(chain)-1 && j.looksAtRevocation(); i++ {
 		list := t.crls.of(chain[i+1])
 		if list == nil {
 			unknown = unknown || i == 0

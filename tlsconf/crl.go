@@ -3,9 +3,13 @@ package tlsconf
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
+	"math/big"
+	"slices"
 	"time"
 )
 
@@ -14,20 +18,23 @@ const (
 	defaultCRLGrace = 24 * time.Hour
 )
 
-// crl is one authority's list, checked and indexed.
+// crl is one authority's list, checked and indexed. It never changes.
 type crl struct {
 	issuer     *x509.Certificate
 	thisUpdate time.Time
 	nextUpdate time.Time
+	number     *big.Int             // RFC 5280, Section 5.2.3; nil: it has none
+	base       *big.Int             // of a delta list (Section 5.2.4), the number of the full list below it; nil: a full list
 	revoked    map[string]time.Time // by serial number, its octets
+	lifted     []string             // of a delta list: serial numbers that are no longer revoked
 }
 
-// crlSet holds at most one list for each authority: the newest.
+// crlSet holds at most one list for each authority: the newest, with what delta lists add to it.
 type crlSet []*crl
 
 // loadCRLs reads lists, DER or PEM, each signed by one of the anchors. Every fault is reported.
-func loadCRLs(files []string, anchors *Anchors) (crlSet, error) {
-	var set crlSet
+func loadCRLs(files []string, anchors *Anchors) ([]*crl, error) {
+	var lists []*crl
 	var faults []error
 	for _, name := range files {
 		c, err := loadCRL(name, anchors)
@@ -35,21 +42,74 @@ func loadCRLs(files []string, anchors *Anchors) (crlSet, error) {
 			faults = append(faults, err)
 			continue
 		}
-		set = set.add(c)
+		lists = append(lists, c)
 	}
-	return set, errors.Join(faults...)
+	return lists, errors.Join(faults...)
+}
+
+// combine takes the newest full list of each authority, and the newest delta list that belongs to it. notes tell of
+// delta lists that could not be used.
+func combine(lists []*crl) (set crlSet, notes []error) {
+	for _, c := range lists {
+		if c.base == nil {
+			set = set.add(c)
+		}
+	}
+	deltas := make([]*crl, len(set))
+	for _, d := range lists {
+		if d.base == nil {
+			continue
+		}
+		i := slices.IndexFunc(set, func(o *crl) bool { return o.issuer.Equal(d.issuer) })
+		switch {
+		case i < 0 || set[i].number == nil || set[i].number.Cmp(d.base) < 0:
+			notes = append(notes, fmt.Errorf("delta revocation list %v of %s: the full list that it is based on (number %v or later) is missing", d.number, subjectText(d.issuer), d.base))
+		case set[i].number.Cmp(d.number) >= 0: // the full list is newer
+		case deltas[i] == nil || deltas[i].number.Cmp(d.number) < 0:
+			deltas[i] = d
+		}
+	}
+	for i, d := range deltas {
+		if d != nil {
+			set[i] = set[i].with(d)
+		}
+	}
+	return set, notes
+}
+
+// with is a full list with what a delta list of it says.
+func (c *crl) with(d *crl) *crl {
+	sum := *c
+	sum.number, sum.thisUpdate = d.number, d.thisUpdate
+	if d.nextUpdate.After(sum.nextUpdate) {
+		sum.nextUpdate = d.nextUpdate
+	}
+	sum.revoked = maps.Clone(c.revoked)
+	maps.Copy(sum.revoked, d.revoked)
+	for _, serial := range d.lifted {
+		delete(sum.revoked, serial)
+	}
+	return &sum
 }
 
 func (s crlSet) add(c *crl) crlSet {
 	for i, o := range s {
 		if o.issuer.Equal(c.issuer) {
-			if c.thisUpdate.After(o.thisUpdate) {
+			if c.newer(o) {
 				s[i] = c
 			}
 			return s
 		}
 	}
 	return append(s, c)
+}
+
+// newer compares two lists of one authority, by number where both have one.
+func (c *crl) newer(o *crl) bool {
+	if c.number != nil && o.number != nil && c.number.Cmp(o.number) != 0 {
+		return c.number.Cmp(o.number) > 0
+	}
+	return c.thisUpdate.After(o.thisUpdate)
 }
 
 func loadCRL(name string, anchors *Anchors) (*crl, error) {
@@ -78,19 +138,41 @@ func parseCRL(b []byte, anchors *Anchors) (*crl, error) {
 	if list.NextUpdate.IsZero() {
 		return nil, errors.New("revocation list without nextUpdate (RFC 5280, Section 5.1.2.5)")
 	}
+	var base *big.Int
 	for _, e := range list.Extensions {
-		// RFC 5280, Section 5.2: a list with a critical extension that is not understood (delta list, list of a part
-		// of the certificates) must not be taken for a whole one.
-		if e.Critical {
-			return nil, fmt.Errorf("revocation list with critical extension %v: expected a full list of its issuer", e.Id)
+		switch {
+		case e.Id.Equal(oidDeltaCRL):
+			if rest, err := asn1.Unmarshal(e.Value, &base); err != nil || len(rest) > 0 || base == nil || list.Number == nil {
+				return nil, errors.New("delta revocation list without its numbers (RFC 5280, Section 5.2.4)")
+			}
+		case e.Critical:
+			// RFC 5280, Section 5.2: a list with a critical extension that is not understood (list of a part of the
+			// certificates, indirect list) must not be taken for a whole one.
+			return nil, fmt.Errorf("revocation list with critical extension %v%s: expected a full or a delta list of its issuer", e.Id, crlExtensions[e.Id.String()])
+		}
+	}
+	for _, e := range list.RevokedCertificateEntries {
+		for _, x := range e.Extensions {
+			if x.Critical { // Section 5.3: certificateIssuer, of an indirect list
+				return nil, fmt.Errorf("revocation list with critical extension %v%s of an entry: expected a list of its issuer's own certificates", x.Id, crlExtensions[x.Id.String()])
+			}
 		}
 	}
 	issuer, err := crlIssuer(list, anchors)
 	if err != nil {
 		return nil, err
 	}
-	return indexCRL(list, issuer), nil
+	c := indexCRL(list, issuer)
+	c.base = base
+	return c, nil
 }
+
+var oidDeltaCRL = asn1.ObjectIdentifier{2, 5, 29, 27}
+
+// crlExtensions names those that are refused.
+var crlExtensions = map[string]string{"2.5.29.28": " (issuingDistributionPoint)", "2.5.29.29": " (certificateIssuer)"}
+
+const removeFromCRL = 8 // RFC 5280, Section 5.3.1
 
 func crlIssuer(list *x509.RevocationList, anchors *Anchors) (*x509.Certificate, error) {
 	named := false
@@ -111,10 +193,14 @@ func crlIssuer(list *x509.RevocationList, anchors *Anchors) (*x509.Certificate, 
 
 func indexCRL(list *x509.RevocationList, issuer *x509.Certificate) *crl {
 	c := &crl{
-		issuer: issuer, thisUpdate: list.ThisUpdate, nextUpdate: list.NextUpdate,
+		issuer: issuer, thisUpdate: list.ThisUpdate, nextUpdate: list.NextUpdate, number: list.Number,
 		revoked: make(map[string]time.Time, len(list.RevokedCertificateEntries)),
 	}
 	for _, e := range list.RevokedCertificateEntries {
+		if e.ReasonCode == removeFromCRL {
+			c.lifted = append(c.lifted, string(e.SerialNumber.Bytes()))
+			continue
+		}
 		c.revoked[string(e.SerialNumber.Bytes())] = e.RevocationTime
 	}
 	return c

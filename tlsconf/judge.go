@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,9 +22,13 @@ const (
 // JudgeConfig says by what a peer's certificate is judged.
 type JudgeConfig struct {
 	AnchorFiles       []string         // authorities, PEM or DER
-	CRLFiles          []string         // DER or PEM; none: revocation is not looked at
+	CRLFiles          []string         // DER or PEM
+	CRLURLs           []string         // places to fetch lists from (http or https); with neither, revocation is not looked at
+	CRLDir            string           // folder of the copies of what was fetched; required with CRLURLs
+	CRLEvery          time.Duration    // between two questions to a URL; zero is 1 h
 	RequireClientAuth bool             // else serverAuth is accepted too: the official template could not be read
 	CRLGrace          time.Duration    // after nextUpdate; zero is 24 h
+	Log               *slog.Logger     // Optional.
 	Now               func() time.Time // Optional; a test's clock.
 }
 
@@ -30,6 +36,7 @@ type JudgeConfig struct {
 type Judge struct {
 	cfg   JudgeConfig
 	trust atomic.Pointer[trust]
+	urls  []*crlURL
 
 	reloading sync.Mutex // one reload at a time
 
@@ -42,7 +49,8 @@ type trust struct {
 	generation uint64
 	anchors    *Anchors
 	crls       crlSet
-	fault      error // why it is not whole, nil if it is
+	fault      error   // why it is not whole, nil if it is
+	notes      []error // what someone should look at
 }
 
 type remembered struct {
@@ -62,13 +70,37 @@ func NewJudge(cfg JudgeConfig) (*Judge, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	j := &Judge{cfg: cfg}
+	if err := j.openURLs(); err != nil {
+		return nil, err
+	}
 	t := &trust{generation: 1}
 	if t.anchors, t.fault = LoadAnchors(cfg.AnchorFiles); t.fault == nil && !t.anchors.Empty() {
-		t.crls, t.fault = loadCRLs(cfg.CRLFiles, t.anchors)
+		t.fault = j.loadLists(t)
 	}
 	j.trust.Store(t)
 	return j, nil
+}
+
+// loadLists reads the revocation lists into t. Only files that were configured can be at fault; copies of what was
+// fetched are left out when they cannot be read, and fetched again.
+func (j *Judge) loadLists(t *trust) error {
+	lists, err := loadCRLs(j.cfg.CRLFiles, t.anchors)
+	for _, u := range j.urls {
+		c, err := u.load(t.anchors)
+		if err != nil {
+			t.notes = append(t.notes, err)
+		} else if c != nil {
+			lists = append(lists, c)
+		}
+	}
+	var notes []error
+	t.crls, notes = combine(lists)
+	t.notes = append(t.notes, notes...)
+	return err
 }
 
 // Reload reads the files again. On an error, which names each bad file, what was read before stays.
@@ -82,11 +114,11 @@ func (j *Judge) Reload() error {
 	if anchors.Empty() {
 		return errNoAnchors
 	}
-	crls, err := loadCRLs(j.cfg.CRLFiles, anchors)
-	if err != nil {
+	t := &trust{generation: j.Generation() + 1, anchors: anchors}
+	if err := j.loadLists(t); err != nil {
 		return err
 	}
-	j.trust.Store(&trust{generation: j.Generation() + 1, anchors: anchors, crls: crls})
+	j.trust.Store(t)
 	j.mu.Lock()
 	j.verdicts = nil
 	j.mu.Unlock()
@@ -118,6 +150,27 @@ func (j *Judge) Usable() error {
 	}
 	return errors.Join(faults...)
 }
+
+// Warning is not nil when someone should look, though verdicts can be given: lists that could not be fetched or used,
+// and lists past their nextUpdate.
+func (j *Judge) Warning() error {
+	t, now := j.trust.Load(), j.cfg.Now()
+	faults := slices.Clone(t.notes)
+	for _, u := range j.urls {
+		if err := u.lastError(); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	for _, c := range t.crls {
+		if now.After(c.nextUpdate) && !c.stale(now, j.cfg.CRLGrace) {
+			faults = append(faults, fmt.Errorf("revocation list of %s was to be renewed on %s; peers get 451 from %s on", subjectText(c.issuer), day(c.nextUpdate), c.nextUpdate.Add(j.cfg.CRLGrace).UTC().Format(time.RFC3339)))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// looksAtRevocation says whether lists are configured at all.
+func (j *Judge) looksAtRevocation() bool { return len(j.cfg.CRLFiles)+len(j.urls) > 0 }
 
 // Peer judges the certificates of a finished handshake, full or resumed: a resumed session has those of the full one.
 func (j *Judge) Peer(cs tls.ConnectionState) Verdict { return j.Certificates(cs.PeerCertificates) }

@@ -87,7 +87,7 @@ func checkFiles(c *Config) (faults, absent []fault) {
 		return err
 	})
 	look("trust.crls", c.Trust.CRLs, "peers are answered 451 until it is", func() error { return checkCRLs(c) })
-	look("whitelist.file", append([]string{c.WhiteList.File}, c.listAnchors()...), "a first start needs it, or --no-list-yet", func() error {
+	look("whitelist.file", append(nonEmpty(c.WhiteList.File), c.listAnchors()...), "a first start needs it, or --no-list-yet", func() error {
 		return checkList(c, c.listAnchors())
 	})
 	if l := c.Directory.LDAP; l != nil && l.PasswordFile != "" {
@@ -141,7 +141,7 @@ func checkCRLs(c *Config) error {
 
 func checkList(c *Config, anchors []string) error {
 	a, err := tlsconf.LoadAnchors(anchors)
-	if err != nil {
+	if err != nil || c.WhiteList.File == "" { // what stands at a URL is asked for by serve
 		return err
 	}
 	b, err := readLimited(c.WhiteList.File, maxListOctets)

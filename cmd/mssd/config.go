@@ -138,9 +138,12 @@ type TrustConfig struct {
 	// Anchors holds the PEM files of the trusted authorities (IGC-Santé), intermediates included. Required;
 	// while one is missing or faulty and no earlier one was read, the operator front answers 451.
 	Anchors []string `toml:"anchors"`
-	// CRLs holds the revocation lists of these authorities, PEM or DER files. Without one nothing is known of
-	// revocation. Optional.
-	CRLs []string `toml:"crls"`
+	// CRLs holds the revocation lists of these authorities, full or delta, PEM or DER files; CRLURLs the places that
+	// lists are fetched from, http or https: they are signed. Without any nothing is known of revocation. Optional.
+	CRLs    []string `toml:"crls"`
+	CRLURLs []string `toml:"crl_urls"`
+	// CRLEvery is the time between two questions to a place; each list is also asked for before its nextUpdate. Optional.
+	CRLEvery Duration `toml:"crl_every"`
 	// CRLGrace is how long past its nextUpdate a revocation list is still believed; after it peers of that
 	// authority get 451. Optional.
 	CRLGrace Duration `toml:"crl_grace"`
@@ -150,8 +153,12 @@ type TrustConfig struct {
 
 // WhiteListConfig says where the signed list of domains (liste blanche) is and when it is too old.
 type WhiteListConfig struct {
-	// File is the signed XML list. Required; a first start without it needs --no-list-yet.
+	// File is the signed XML list, URL the place it is fetched from (https, under the authorities of its signer). One of
+	// them is required; a first start without a list needs --no-list-yet.
 	File string `toml:"file"`
+	URL  string `toml:"url"`
+	// Every is the time between two looks at the file or questions to the URL. Optional.
+	Every Duration `toml:"every"`
 	// Anchors are the authorities of its signer. Optional: those of [trust].
 	Anchors []string `toml:"anchors"`
 	// SignerNames holds the names of which the signer's certificate must carry one (common name or mail
@@ -306,8 +313,8 @@ func defaultConfig() *Config {
 			MaxConnectionsPerAddress: 200,
 			IdleTimeout:              Duration(31 * time.Minute),
 		},
-		Trust:     TrustConfig{CRLGrace: Duration(24 * time.Hour)},
-		WhiteList: WhiteListConfig{SignerNames: listSigners(), WarnAfter: Duration(24 * time.Hour), DeferAfter: Duration(7 * 24 * time.Hour), MaxLossPercent: 20},
+		Trust:     TrustConfig{CRLGrace: Duration(24 * time.Hour), CRLEvery: Duration(time.Hour)},
+		WhiteList: WhiteListConfig{Every: Duration(time.Hour), SignerNames: listSigners(), WarnAfter: Duration(24 * time.Hour), DeferAfter: Duration(7 * 24 * time.Hour), MaxLossPercent: 20},
 		Directory: DirectoryConfig{
 			StaleAfter:      Duration(48 * time.Hour),
 			CannotTellAfter: Duration(15 * 24 * time.Hour),

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mssd/tlsconf"
+	"mssd/tlsconf/fetch"
 )
 
 // checker collects faults; a key that the decoder already complained of is not judged again.
@@ -107,7 +108,21 @@ func (c *Config) checkTrust(k *checker) {
 		k.bad("trust.anchors", "is missing; expected at least one PEM file of a trusted authority")
 	}
 	k.duration("trust.crl_grace", c.Trust.CRLGrace, 0, 30*24*time.Hour)
-	k.path("whitelist.file", c.WhiteList.File, "the signed list of domains (XML)")
+	k.duration("trust.crl_every", c.Trust.CRLEvery, time.Minute, 7*24*time.Hour)
+	for _, u := range c.Trust.CRLURLs {
+		if err := fetch.Check(u, true); err != nil {
+			k.bad("trust.crl_urls", "%q; expected http://host/path or https://host/path", u)
+		}
+	}
+	k.duration("whitelist.every", c.WhiteList.Every, time.Minute, 7*24*time.Hour)
+	switch u := c.WhiteList.URL; {
+	case u == "":
+		k.path("whitelist.file", c.WhiteList.File, "the signed list of domains (XML), or a url")
+	case c.WhiteList.File != "":
+		k.bad("whitelist.url", "given beside file; expected one of them: two lists could contradict each other")
+	case fetch.Check(u, false) != nil:
+		k.bad("whitelist.url", "%q; expected https://host/path", u)
+	}
 	if len(c.WhiteList.SignerNames) == 0 {
 		k.bad("whitelist.signer_names", "is empty; expected a name in the signer's certificate: any other certificate of the anchors could sign a list")
 	}

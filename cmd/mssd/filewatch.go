@@ -43,7 +43,7 @@ func (d *daemon) trustFiles() []*watched {
 		{what: "certificate of imap", files: []string{c.IMAP.Cert, c.IMAP.Key}, reload: func(context.Context) error { return d.tls[1].Reload() }},
 		{what: "anchors and revocation lists", files: append(append([]string{}, c.Trust.Anchors...), c.Trust.CRLs...),
 			reload: func(context.Context) error { return d.judge.Reload() }},
-		{what: "white list", files: append([]string{c.WhiteList.File}, c.listAnchors()...), reload: func(ctx context.Context) error { return d.list.Reload(ctx) }},
+		{what: "white list", files: append(nonEmpty(c.WhiteList.File), c.listAnchors()...), reload: func(ctx context.Context) error { return d.list.Reload(ctx) }},
 	}
 }
 

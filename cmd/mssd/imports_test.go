@@ -15,10 +15,11 @@ import (
 var mayImport = map[string][]string{
 	"message":             {},
 	"trace":               {},
-	"tlsconf":             {},
+	"tlsconf/fetch":       {},
+	"tlsconf":             {"tlsconf/fetch"},
 	"tlsconf/guard":       {},
 	"tlsconf/testpki":     {"tlsconf"},
-	"directory/whitelist": {"tlsconf"},
+	"directory/whitelist": {"tlsconf", "tlsconf/fetch"},
 	"directory":           {"tlsconf", "directory/whitelist"},
 	"store":               {"message", "trace"},
 	"store/backup":        {"store", "trace"},

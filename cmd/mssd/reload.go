@@ -59,6 +59,7 @@ func (d *daemon) Degraded() []string {
 		add([]string{"certificate of smtp", "certificate of imap"}[i], t.Warning())
 	}
 	add("trust (peers get 451)", d.judge.Usable())
+	add("trust", d.judge.Warning())
 	add("white list (peers get 451)", d.list.Usable())
 	if d.list.Usable() == nil {
 		add("white list", d.list.Warning())

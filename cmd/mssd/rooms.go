@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"mssd/directory"
 	"mssd/directory/whitelist"
 	"mssd/tlsconf"
+	"mssd/tlsconf/fetch"
 )
 
 // The settings of the rooms, made of the configuration.
@@ -102,12 +104,24 @@ func lastAnchors(files []string, log *slog.Logger) func() *tlsconf.Anchors {
 }
 
 func keeperConfig(c *WhiteListConfig, anchors []string, judge *tlsconf.Judge, dir string, noListYet bool, log *slog.Logger) whitelist.KeeperConfig {
+	now := lastAnchors(anchors, log)
 	return whitelist.KeeperConfig{
-		File: c.File, StateDir: dir,
-		Load: whitelist.Options{AnchorsNow: lastAnchors(anchors, log), SignerNames: c.SignerNames, Judge: judge},
+		File: c.File, Source: listSource(c.URL, now), Poll: time.Duration(c.Every), StateDir: dir,
+		Load: whitelist.Options{AnchorsNow: now, SignerNames: c.SignerNames, Judge: judge},
 		Warn: time.Duration(c.WarnAfter), Defer: time.Duration(c.DeferAfter),
 		MaxLoss: float64(c.MaxLossPercent) / 100, NoListYet: noListYet, Log: log,
 	}
+}
+
+// listSource is where the white list is fetched from, under the authorities that its signer has; nil: it is a file.
+func listSource(url string, anchors func() *tlsconf.Anchors) *fetch.Source {
+	if url == "" {
+		return nil
+	}
+	return &fetch.Source{URL: url, MaxSize: whitelist.MaxSize, Agent: "mssd", Roots: func() *x509.CertPool {
+		roots, _ := anchors().Pools()
+		return roots
+	}}
 }
 
 // readSecret reads a secret from its file: one line.

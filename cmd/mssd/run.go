@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,8 @@ func (d *daemon) loadTrust() error {
 	var err error
 	if d.judge, err = tlsconf.NewJudge(tlsconf.JudgeConfig{
 		AnchorFiles: d.cfg.Trust.Anchors, CRLFiles: d.cfg.Trust.CRLs, RequireClientAuth: d.cfg.Trust.RequireClientAuth,
-		CRLGrace: time.Duration(d.cfg.Trust.CRLGrace),
+		CRLGrace: time.Duration(d.cfg.Trust.CRLGrace), CRLURLs: d.cfg.Trust.CRLURLs, CRLEvery: time.Duration(d.cfg.Trust.CRLEvery),
+		CRLDir: filepath.Join(d.cfg.DataDir, "state", "crl"), Log: d.log,
 	}); err != nil {
 		return err
 	}
@@ -167,7 +169,7 @@ func (d *daemon) loadList() error {
 	var err error
 	d.list, err = whitelist.NewKeeper(keeperConfig(c, d.cfg.listAnchors(), d.judge, dir, d.opt.NoListYet, d.log))
 	if errors.Is(err, whitelist.ErrNoListYet) {
-		return fmt.Errorf("whitelist.file %s: %w; a first start without any list needs --no-list-yet (mail is then answered 451 until one is there)", c.File, err)
+		return fmt.Errorf("whitelist: %s: %w; a first start without any list needs --no-list-yet (mail is then answered 451 until one is there)", cmp.Or(c.File, c.URL), err)
 	}
 	return err
 }
@@ -290,6 +292,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	}
 	var feeds errgroup.Group
 	feeds.Go(func() error { return d.list.Run(background) })
+	feeds.Go(func() error { d.judge.Run(background); return nil })
 	feeds.Go(func() error { d.dir.Run(background); return nil })
 	feeds.Go(func() error { d.watch(background); return nil })
 	feeds.Go(func() error { d.lookNowAndThen(background); return nil })
@@ -339,8 +342,8 @@ func (d *daemon) announce() {
 	if w := keyWarning(d.cfg); w != "" {
 		d.log.Warn(w)
 	}
-	if len(d.cfg.Trust.CRLs) == 0 {
-		d.log.Warn("no revocation list is configured (trust.crls): revoked certificates are not noticed")
+	if len(d.cfg.Trust.CRLs)+len(d.cfg.Trust.CRLURLs) == 0 {
+		d.log.Warn("no revocation list is configured (trust.crls, trust.crl_urls): revoked certificates are not noticed")
 	}
 	notifyReady()
 	if d.opt.Ready != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mssd/tlsconf"
+	"mssd/tlsconf/fetch"
 )
 
 const (
@@ -53,7 +54,8 @@ var (
 
 // KeeperConfig says where lists come from and how long one is good for.
 type KeeperConfig struct {
-	File      string        // the list; "" leaves only the copy in StateDir
+	File      string        // the list; "": see Source
+	Source    *fetch.Source // where the list is fetched from when there is no File; with neither, only the copy in StateDir is left
 	StateDir  string        // a folder "list" is made in it; required
 	Load      Options       // who may sign
 	Warn      time.Duration // age from which Usable is still nil but Warning is not; zero is 24 h
@@ -88,6 +90,7 @@ type held struct {
 	list       *List
 	generation uint64
 	proven     time.Time // when it was last proven to be the newest
+	tag        fetch.Tag // of the version at the URL, where it came from there
 	file       fileID    // of the file that it was read from or compared with; zero: not from a file
 }
 
@@ -110,13 +113,13 @@ func NewKeeper(cfg KeeperConfig) (*Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.File == "" {
+	if cfg.File == "" && (cfg.Source == nil || known) { // Run asks the source in a moment
 		if !known && !cfg.NoListYet {
 			return nil, ErrNoListYet
 		}
 		return k, nil
 	}
-	if err := k.read(cfg.File, false); err != nil {
+	if err := k.look(context.Background()); err != nil {
 		if !known && !cfg.NoListYet {
 			return nil, fmt.Errorf("%w: %w", ErrNoListYet, err)
 		}
@@ -161,20 +164,44 @@ func orElse(d, zero time.Duration) time.Duration {
 	return d
 }
 
-// Run looks at the source every Poll until the context ends.
+// Run looks at the source every Poll until the context ends, at a URL also at once, and sooner after a failure.
 func (k *Keeper) Run(ctx context.Context) error {
-	tick := time.NewTicker(k.cfg.Poll)
-	defer tick.Stop()
+	pace := fetch.Pace{Every: k.cfg.Poll}
+	wait := k.cfg.Poll
+	if k.cfg.File == "" && k.cfg.Source != nil && k.lastAsked().IsZero() {
+		wait = 0
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
-			if err := k.Reload(ctx); err != nil && ctx.Err() == nil {
-				k.cfg.Log.Error("white list not refreshed", "err", err)
-			}
+		case <-time.After(wait):
+		}
+		err := k.Reload(ctx)
+		if err != nil && ctx.Err() == nil {
+			k.cfg.Log.Error("white list not refreshed", "err", err)
+		}
+		if wait = k.cfg.Poll; k.cfg.File == "" {
+			wait = pace.Next(err)
 		}
 	}
+}
+
+func (k *Keeper) lastAsked() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.lastAsk
+}
+
+// look asks the source that is configured.
+func (k *Keeper) look(ctx context.Context) error {
+	switch {
+	case k.cfg.File != "":
+		return k.read(k.cfg.File, false)
+	case k.cfg.Source != nil:
+		return k.download(ctx)
+	}
+	return errors.New("white list: no source is configured")
 }
 
 // Current is the list held, nil if none; it may be too old to be used, see Usable.
@@ -274,10 +301,7 @@ func (k *Keeper) refresh(ctx context.Context, pause time.Duration) (proven bool,
 
 // fly does one refresh. It goes on when who asked for it has gone.
 func (k *Keeper) fly(done chan struct{}) {
-	err := errors.New("white list: no source is configured")
-	if k.cfg.File != "" {
-		err = k.read(k.cfg.File, false)
-	}
+	err := k.look(context.Background()) // the source bounds its time
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.flight, k.lastErr = nil, err

@@ -2,6 +2,7 @@ package whitelist
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +14,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"mssd/tlsconf/fetch"
 )
 
 // recordFile names the list in force; a list file that it does not name is left over from a crash.
@@ -27,6 +30,7 @@ type record struct {
 	Generated time.Time `json:"generated"`
 	Proven    time.Time `json:"proven"` // last proven to be the newest
 	NoChain   bool      `json:"noChain,omitempty"`
+	Tag       fetch.Tag `json:"tag,omitzero"` // of the version at the URL; zero: it did not come from there
 }
 
 // takeUp loads the copy of an earlier run. Known says that there was one, even if it is damaged now.
@@ -52,7 +56,7 @@ func (k *Keeper) takeUp() (known bool, err error) {
 	if now := k.cfg.Now(); rec.Proven.After(now) {
 		rec.Proven = now
 	}
-	k.held.list, k.held.proven = list, rec.Proven
+	k.held.list, k.held.proven, k.held.tag = list, rec.Proven, rec.Tag
 	return true, nil
 }
 
@@ -87,27 +91,58 @@ func (k *Keeper) read(name string, override bool) error {
 	if err != nil {
 		return err
 	}
-	h := k.snapshot()
-	if h.list != nil && sha256.Sum256(b) == h.list.SHA256 {
+	if h := k.snapshot(); h.list != nil && sha256.Sum256(b) == h.list.SHA256 {
 		return k.prove(h.list, id, now)
 	}
-	list, err := Load(b, k.cfg.Load)
-	if err != nil {
+	if err := k.take(b, held{proven: now, file: id}, override); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if h.list != nil && !override {
+	return nil
+}
+
+// download asks the URL: proves the list held when there is no other, else judges the new one and puts it in force.
+func (k *Keeper) download(ctx context.Context) error {
+	k.reading.Lock()
+	defer k.reading.Unlock()
+	now, h := k.cfg.Now(), k.snapshot()
+	if h.list == nil {
+		h.tag = fetch.Tag{} // there is nothing that could be unchanged
+	}
+	b, tag, err := k.cfg.Source.Get(ctx, h.tag)
+	if err == nil && (b == nil || h.list != nil && sha256.Sum256(b) == h.list.SHA256) {
+		k.mu.Lock()
+		k.held.proven, k.held.tag = now, tag
+		k.mu.Unlock()
+		err = k.writeRecord(h.list, now, tag)
+	} else if err == nil {
+		err = k.take(b, held{proven: now, tag: tag}, false)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", k.cfg.Source.URL, err)
+	}
+	return nil
+}
+
+// take judges a list and puts it in force; from says where it came from, and when.
+func (k *Keeper) take(b []byte, from held, override bool) error {
+	list, err := Load(b, k.cfg.Load)
+	if err != nil {
+		return err
+	}
+	if h := k.snapshot(); h.list != nil && !override {
 		if err := k.compare(h.list, list); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+			return err
 		}
 	}
 	// Kept first: a list in force is one that survives a restart.
-	if err := k.keep(b, list, now); err != nil {
+	if err := k.keep(b, list, from.proven, from.tag); err != nil {
 		return err
 	}
-	file := k.ownFile(id)
+	from.list, from.file = list, k.ownFile(from.file)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.held = held{list: list, generation: k.held.generation + 1, proven: now, file: file}
+	from.generation = k.held.generation + 1
+	k.held = from
 	k.proofErr = nil
 	k.log(list, override)
 	return nil
@@ -115,6 +150,9 @@ func (k *Keeper) read(name string, override bool) error {
 
 // ownFile keeps the identity of the configured file only: any other proves nothing later.
 func (k *Keeper) ownFile(id fileID) fileID {
+	if id == (fileID{}) || k.cfg.File == "" {
+		return fileID{}
+	}
 	if own, err := identify(k.cfg.File); err != nil || own != id {
 		return fileID{}
 	}
@@ -158,7 +196,7 @@ func (k *Keeper) prove(l *List, id fileID, at time.Time) error {
 	k.mu.Lock()
 	k.held.proven, k.held.file, k.proofErr = at, id, nil
 	k.mu.Unlock()
-	return k.writeRecord(l, at)
+	return k.writeRecord(l, at, fetch.Tag{})
 }
 
 // proveFile proves the list current by looking at the file that it was read from: as long as that can be opened and is
@@ -230,12 +268,12 @@ func readFile(name string) ([]byte, fileID, error) {
 }
 
 // keep writes the copy, then the record that names it, and then forgets the copies before.
-func (k *Keeper) keep(b []byte, l *List, at time.Time) error {
+func (k *Keeper) keep(b []byte, l *List, at time.Time, tag fetch.Tag) error {
 	name := listFile(hex.EncodeToString(l.SHA256[:]))
 	if err := k.writeState(name, b); err != nil {
 		return err
 	}
-	if err := k.writeRecord(l, at); err != nil {
+	if err := k.writeRecord(l, at, tag); err != nil {
 		return err
 	}
 	dir := filepath.Join(k.cfg.StateDir, stateFolder)
@@ -248,9 +286,9 @@ func (k *Keeper) keep(b []byte, l *List, at time.Time) error {
 	return err
 }
 
-func (k *Keeper) writeRecord(l *List, at time.Time) error {
+func (k *Keeper) writeRecord(l *List, at time.Time, tag fetch.Tag) error {
 	b, err := json.MarshalIndent(record{
-		SHA256: hex.EncodeToString(l.SHA256[:]), Generated: l.Generated(), Proven: at, NoChain: !l.ChainChecked(),
+		SHA256: hex.EncodeToString(l.SHA256[:]), Generated: l.Generated(), Proven: at, NoChain: !l.ChainChecked(), Tag: tag,
 	}, "", "  ")
 	if err != nil {
 		return err
