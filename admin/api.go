@@ -10,19 +10,21 @@ import (
 
 // BAL is a BAL as the command line shows it.
 type BAL struct {
-	Address       string    `json:"address"`
-	Kind          string    `json:"kind"`
-	State         string    `json:"state"`
-	Listing       string    `json:"listing"`
-	Structure     string    `json:"structure,omitempty"`
-	Created       time.Time `json:"created"`
-	Messages      int64     `json:"messages"`
-	Octets        int64     `json:"octets"`
-	QuotaOctets   int64     `json:"quota_octets"`
-	QuotaMessages int64     `json:"quota_messages"`
-	Unavailable   string    `json:"unavailable,omitempty"` // why it cannot be used: what is kept of it is damaged
-	Members       []Member  `json:"members,omitempty"`     // only when one BAL is asked for
-	Mailboxes     []Mailbox `json:"mailboxes,omitempty"`   // only when one BAL is asked for
+	Address       string      `json:"address"`
+	Kind          string      `json:"kind"`
+	State         string      `json:"state"`
+	Listing       string      `json:"listing"`
+	Structure     string      `json:"structure,omitempty"`
+	Created       time.Time   `json:"created"`
+	Messages      int64       `json:"messages"`
+	Octets        int64       `json:"octets"`
+	QuotaOctets   int64       `json:"quota_octets"`
+	QuotaMessages int64       `json:"quota_messages"`
+	HeldSince     *time.Time  `json:"held_since,omitempty"`  // beginning of the legal hold
+	Deleted       *DeletedSum `json:"deleted,omitempty"`     // only when one BAL is asked for
+	Unavailable   string      `json:"unavailable,omitempty"` // why it cannot be used: what is kept of it is damaged
+	Members       []Member    `json:"members,omitempty"`     // only when one BAL is asked for
+	Mailboxes     []Mailbox   `json:"mailboxes,omitempty"`   // only when one BAL is asked for
 }
 
 // Member is a person with a role. A hash is never part of it.
@@ -41,6 +43,15 @@ type Mailbox struct {
 	Messages uint32 `json:"messages"`
 	Unseen   uint32 `json:"unseen"`
 	Octets   int64  `json:"octets"`
+	// RetentionDays is after how many days a message is expunged, 0 never; RetentionDefault: as its special use says.
+	RetentionDays    uint32 `json:"retention_days"`
+	RetentionDefault bool   `json:"retention_default"`
+}
+
+// DeletedSum is what was expunged and can come back.
+type DeletedSum struct {
+	Messages int64 `json:"messages"`
+	Octets   int64 `json:"octets"`
 }
 
 // NewBAL asks for a BAL, with its first member where Member is set.

@@ -13,9 +13,13 @@ import (
 )
 
 func (s *Server) bal(b store.BAL) BAL {
-	return BAL{Address: string(b.Address), Kind: b.Kind.String(), State: b.State.String(), Listing: b.Listing.String(),
+	doc := BAL{Address: string(b.Address), Kind: b.Kind.String(), State: b.State.String(), Listing: b.Listing.String(),
 		Structure: b.Structure, Created: b.Created, Messages: b.Messages, Octets: b.Octets,
 		QuotaOctets: b.QuotaOctets, QuotaMessages: b.QuotaMessages}
+	if b.Held() {
+		doc.HeldSince = &b.HeldSince
+	}
+	return doc
 }
 
 func (s *Server) balList(r *http.Request) (any, error) {
@@ -66,9 +70,14 @@ func (s *Server) wholeBAL(b store.BAL) (BAL, error) {
 	if err != nil {
 		return BAL{}, err
 	}
+	deleted := DeletedSum{}
+	if deleted.Messages, deleted.Octets, err = s.Store.CountExpunged(b.ID); err != nil {
+		return BAL{}, err
+	}
+	doc.Deleted = &deleted
 	for _, m := range boxes {
 		if m.Created {
-			doc.Mailboxes = append(doc.Mailboxes, Mailbox{m.Name, m.Messages, m.Unseen, m.Octets})
+			doc.Mailboxes = append(doc.Mailboxes, s.mailbox(m))
 		}
 	}
 	return doc, nil

@@ -230,6 +230,13 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/bals/{address}":                 s.balShow,
 		"POST /v1/bals/{address}/members":        s.memberAdd,
 		"DELETE /v1/bals/{address}/members/{id}": s.memberEnd,
+		"GET /v1/bals/{address}/expunged":        s.deleted,
+		"POST /v1/bals/{address}/undelete":       s.undelete,
+		"PUT /v1/bals/{address}/hold":            s.hold,
+		"DELETE /v1/bals/{address}/hold":         s.release,
+		"PUT /v1/bals/{address}/retention":       s.retention,
+		"PUT /v1/bals/{address}/quota":           s.quota,
+		"POST /v1/sweep":                         s.sweep,
 		"GET /v1/trace":                          s.trace,
 		"GET /v1/directory":                      s.directoryStatus,
 		"GET /v1/health":                         s.health,
@@ -291,6 +298,10 @@ func problem(err error) *Problem {
 		return &Problem{http.StatusConflict, "a BAL of this address is there already", "mssd bal show prints it"}
 	case errors.Is(err, store.ErrNoMember):
 		return &Problem{http.StatusNotFound, "this BAL has no such member", "mssd bal show prints its members"}
+	case errors.Is(err, store.ErrNoMailbox):
+		return &Problem{http.StatusNotFound, "this BAL has no such mailbox", "mssd bal show prints its mailboxes"}
+	case errors.Is(err, store.ErrHeld):
+		return &Problem{http.StatusConflict, "this BAL is under legal hold", "mssd bal release ends it"}
 	case errors.Is(err, store.ErrNoSpace):
 		return &Problem{http.StatusInsufficientStorage, "no space left on the disk of the store", "make room; nothing was changed"}
 	case errors.Is(err, store.ErrOverQuota):

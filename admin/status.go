@@ -73,6 +73,9 @@ func (s *Server) Health() Health {
 	if s.Warnings != nil {
 		h.Warnings = s.Warnings()
 	}
+	if w := s.Store.ClockWait(); w.Waiting() {
+		h.Warnings = append(h.Warnings, clockText(w))
+	}
 	if len(h.Reasons) > 0 {
 		h.Status = "degraded"
 	}

@@ -275,6 +275,8 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return a.putBAL(op, res)
 	case SetBALState:
 		return a.setBALState(op, res)
+	case SetQuota:
+		return a.setQuota(op, res)
 	case PutMember:
 		return a.putMember(op, res)
 	case EndMember:

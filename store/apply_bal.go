@@ -107,6 +107,24 @@ func (a *apply) setBALState(op SetBALState, res *OpResult) error {
 	return nil
 }
 
+func (a *apply) setQuota(op SetQuota, res *OpResult) error {
+	w, err := a.balByAddress(op.Address)
+	if err != nil {
+		return err
+	}
+	if op.Octets != nil {
+		w.QuotaOctets = *op.Octets
+	}
+	if op.Messages != nil {
+		w.QuotaMessages = *op.Messages
+	}
+	if w.QuotaOctets < 0 || w.QuotaMessages < 0 {
+		return fmt.Errorf("%w: quota below 0", ErrInvalid)
+	}
+	res.BAL = w.ID
+	return nil
+}
+
 func (a *apply) putMember(op PutMember, res *OpResult) error {
 	m := op.Member
 	if m.ID == "" || len(m.ID) > maxText || !plain(m.ID) || m.Role == 0 || m.Role > Reader || len(m.PasswordHash) > maxHash {

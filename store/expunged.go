@@ -128,6 +128,31 @@ func (s *Store) Expunged(ctx context.Context, bal BALID, after ExpungedID, max i
 	return page, err
 }
 
+// CountExpunged counts what was expunged from a BAL and can come back.
+func (s *Store) CountExpunged(bal BALID) (messages, octets int64, err error) {
+	from := keyBAL(bal)
+	for from != nil && err == nil {
+		err = s.read(func(tx *bolt.Tx) error {
+			c := tx.Bucket(bucketNames[bktExpunged]).Cursor()
+			k, v := c.Seek(from)
+			from = nil
+			for n := 0; bytes.HasPrefix(k, keyBAL(bal)); k, v = c.Next() {
+				if n++; n > 10*expungedPage {
+					from = bytes.Clone(k)
+					return nil
+				}
+				e, _, err := decodeExpunged(k, v)
+				if err != nil {
+					return err
+				}
+				messages, octets = messages+1, octets+e.Size
+			}
+			return nil
+		})
+	}
+	return messages, octets, err
+}
+
 // retainExpunged is how long an expunged message can come back; 0: not at all.
 func (s *Store) retainExpunged() time.Duration {
 	switch {

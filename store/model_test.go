@@ -106,7 +106,7 @@ func (m *machine) reopen(rt *rapid.T) {
 		rt.Fatal(err)
 	}
 	m.open(rt)
-	m.sweep() // the store does it too when it starts
+	m.sweep()
 	for i := range m.watch {
 		m.watch[i] = m.s.Watch(m.refs[i])
 	}
@@ -216,7 +216,7 @@ func (m *machine) undelete(rt *rapid.T) {
 func (m *machine) hold(rt *rapid.T) {
 	m.want.held = rapid.Bool().Draw(rt, "held")
 	do(m.t, m.s, store.SetHold{Address: "a@bal.example", On: m.want.held})
-	m.sweep() // that of a start may still be under way
+	m.sweep()
 }
 
 // days lets time go by, with the sweep.

@@ -39,6 +39,11 @@ type (
 		Address Address
 		State   State
 	}
+	// SetQuota sets the limits of a BAL; 0 is no limit, nil leaves one as it is.
+	SetQuota struct {
+		Address          Address
+		Octets, Messages *int64
+	}
 	// PutMember adds a member to a BAL, or replaces it.
 	PutMember struct {
 		Address Address
@@ -126,6 +131,7 @@ type (
 
 func (PutBAL) isOp()        {}
 func (SetBALState) isOp()   {}
+func (SetQuota) isOp()      {}
 func (PutMember) isOp()     {}
 func (EndMember) isOp()     {}
 func (CreateMailbox) isOp() {}

@@ -81,6 +81,9 @@ type Options struct {
 	Now            func() time.Time // nil: time.Now
 	SpaceFloor     int64            // octets that the fronts leave free; 0: 64 MiB, negative: none
 	RetainExpunged time.Duration    // expunged mail can come back for so long; 0: 7 days, negative: not at all
+	// Aging has the hourly sweep expunge and let go what its time is over. Without it, as for a tool that opens a store
+	// and knows no settings, it only removes bodies that nobody has.
+	Aging bool
 	// Retention is after how many days in a mailbox a message is expunged, by special use (`\Trash`), for mailboxes
 	// that say nothing themselves (SetRetention). 0 or none: never.
 	Retention map[string]uint32

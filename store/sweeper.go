@@ -48,7 +48,7 @@ func (s *Store) sweepEvery(ctx context.Context) {
 	t := time.NewTicker(sweepPause)
 	defer t.Stop()
 	for {
-		if _, err := s.Sweep(ctx, false); err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
+		if err := s.sweepHour(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ErrClosed) {
 			s.log.Warn("sweep", "err", err)
 		}
 		select {
@@ -57,6 +57,16 @@ func (s *Store) sweepEvery(ctx context.Context) {
 			return
 		}
 	}
+}
+
+func (s *Store) sweepHour(ctx context.Context) error {
+	if s.opt.Aging {
+		_, err := s.Sweep(ctx, false)
+		return err
+	}
+	s.sweepMu.Lock()
+	defer s.sweepMu.Unlock()
+	return s.forgetDead(ctx, &Swept{})
 }
 
 // Sweep expunges what is in its mailbox too long, lets go what was expunged long enough ago, and removes the bodies that

@@ -11,7 +11,8 @@ import (
 )
 
 func newBAL() *cobra.Command {
-	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALList(), newBALShow(), newBALExport(), newBALImport())
+	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALList(), newBALShow(), newBALExport(), newBALImport(),
+		newBALDeleted(), newBALUndelete(), newBALHold(), newBALRelease(), newBALRetention(), newBALQuota())
 }
 
 func newBALAdd() *cobra.Command {
@@ -74,6 +75,9 @@ func newBALList() *cobra.Command {
 					if b.Unavailable != "" {
 						b.State = "unavailable"
 					}
+					if b.HeldSince != nil {
+						b.State += ", held"
+					}
 					row(w, b.Address, b.Kind, b.State, b.Listing, dash(b.Structure), b.Messages, octets(b.Octets))
 				}
 			})
@@ -111,13 +115,19 @@ func showBAL(w io.Writer, b admin.BAL) {
 	row(w, "created", b.Created.UTC().Format(time.RFC3339))
 	row(w, "holds", fmt.Sprintf("%d messages, %s", b.Messages, octets(b.Octets)))
 	row(w, "quota", quota(b))
+	if b.Deleted != nil && b.Deleted.Messages > 0 {
+		row(w, "can come back", fmt.Sprintf("%d expunged messages, %s (mssd bal deleted)", b.Deleted.Messages, octets(b.Deleted.Octets)))
+	}
+	if b.HeldSince != nil {
+		row(w, "legal hold", "since "+day(b.HeldSince))
+	}
 	fmt.Fprintln(w, "\nMEMBER\tROLE\tSTATE\tFROM\tUNTIL\tPASSWORD")
 	for _, m := range b.Members {
 		row(w, m.ID, m.Role, m.State, day(m.From), day(m.Until), yesNo(m.HasPassword))
 	}
-	fmt.Fprintln(w, "\nMAILBOX\tMESSAGES\tUNSEEN\tSIZE")
+	fmt.Fprintln(w, "\nMAILBOX\tMESSAGES\tUNSEEN\tSIZE\tRETENTION")
 	for _, m := range b.Mailboxes {
-		row(w, m.Name, m.Messages, m.Unseen, octets(m.Octets))
+		row(w, m.Name, m.Messages, m.Unseen, octets(m.Octets), retention(m))
 	}
 }
 

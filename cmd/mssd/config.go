@@ -41,6 +41,25 @@ type StoreConfig struct {
 	// CommitTimeout is how long a write waits for a slow disk before peers are told to come back (451) and clients to
 	// try later. Optional.
 	CommitTimeout Duration `toml:"commit_timeout"`
+	// KeepExpunged is how long mail that was expunged can be brought back (mssd bal undelete), outside of the quota; then
+	// it is let go for good. "0": not at all. Optional.
+	KeepExpunged Duration `toml:"keep_expunged"`
+	// Retention is after how long in a mailbox mail is expunged.
+	Retention RetentionConfig `toml:"retention"`
+}
+
+// RetentionConfig holds, for mailboxes of a special use, after how many whole days ("30d") in the mailbox mail is
+// expunged, whatever its flags are; "0": never. mssd bal retention sets it for a single mailbox.
+type RetentionConfig struct {
+	// Trash and Junk are these special uses. Optional: never.
+	Trash Duration `toml:"trash"`
+	Junk  Duration `toml:"junk"`
+}
+
+// days is the retention by special use, as the store wants it.
+func (r RetentionConfig) days() map[string]uint32 {
+	const day = 24 * time.Hour
+	return map[string]uint32{`\Trash`: uint32(time.Duration(r.Trash) / day), `\Junk`: uint32(time.Duration(r.Junk) / day)}
 }
 
 // LogConfig says how the daemon speaks on standard error.
@@ -321,7 +340,7 @@ func defaultConfig() *Config {
 			LiveDeadline:    Duration(300 * time.Millisecond),
 			MaxLossPercent:  10,
 		},
-		Store:    StoreConfig{CommitTimeout: Duration(time.Minute)},
+		Store:    StoreConfig{CommitTimeout: Duration(time.Minute), KeepExpunged: Duration(7 * 24 * time.Hour)},
 		Login:    LoginConfig{Argon2Time: 2, Argon2MemoryKiB: 19456, Argon2Threads: 1, CacheFor: Duration(5 * time.Minute)},
 		Shutdown: ShutdownConfig{Grace: Duration(20 * time.Second)},
 	}

@@ -33,6 +33,9 @@ func (c *Config) check(known []fault) []fault {
 	k.path("data_dir", c.DataDir, "the folder of the store")
 	// A peer waits 10 minutes for the answer to its message (RFC 5321, Section 4.5.3.2.6).
 	k.duration("store.commit_timeout", c.Store.CommitTimeout, time.Second, 5*time.Minute)
+	k.duration("store.keep_expunged", c.Store.KeepExpunged, 0, 36500*24*time.Hour)
+	k.days("store.retention.trash", c.Store.Retention.Trash)
+	k.days("store.retention.junk", c.Store.Retention.Junk)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	c.checkSMTP(k)
@@ -268,6 +271,13 @@ func (k *checker) between(key string, v, lo, hi int64) {
 func (k *checker) duration(key string, v Duration, lo, hi time.Duration) {
 	if d := time.Duration(v); d < lo || d > hi {
 		k.bad(key, "%v; expected %v to %v", d, lo, hi)
+	}
+}
+
+// days holds a duration to whole days.
+func (k *checker) days(key string, v Duration) {
+	if d := time.Duration(v); d < 0 || d > 36500*24*time.Hour || d%(24*time.Hour) != 0 {
+		k.bad(key, "%v; expected whole days (\"30d\"), or \"0\" for never", d)
 	}
 }
 

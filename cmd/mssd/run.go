@@ -108,8 +108,12 @@ func run(ctx context.Context, cfg *Config, opt runOptions) (err error) {
 }
 
 func (d *daemon) openStore() error {
+	keep := time.Duration(d.cfg.Store.KeepExpunged)
+	if keep == 0 {
+		keep = -1 // the store's word for not at all
+	}
 	st, err := store.Open(store.Options{Dir: d.cfg.DataDir, MasterKey: d.cfg.Store.MasterKey, Create: d.opt.Create, Log: d.log, Observe: d.metrics.observe,
-		CommitWait: time.Duration(d.cfg.Store.CommitTimeout)})
+		CommitWait: time.Duration(d.cfg.Store.CommitTimeout), RetainExpunged: keep, Aging: true, Retention: d.cfg.Store.Retention.days()})
 	switch {
 	case errors.Is(err, store.ErrNoStore):
 		return fmt.Errorf("%s: no store here; if this is the first start, say --create; if not, data_dir names the wrong folder or a disk is not mounted", d.cfg.DataDir)
