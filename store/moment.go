@@ -68,14 +68,16 @@ func (s *Store) Moment(ctx context.Context, p Progress) (_ *Moment, err error) {
 	}
 	var tx *bolt.Tx
 	var inner error
-	if err := s.betweenCommits(ctx, func() { tx, inner = n.take() }); err != nil {
+	err = s.betweenCommits(ctx, func() {
+		inner = s.guard.run(func() (err error) { tx, err = n.take(); return err })
+	})
+	if err := errors.Join(err, inner); err != nil {
 		return nil, err
 	}
-	if inner != nil {
-		return nil, inner
-	}
-	defer tx.Rollback()
-	return n, n.copyIndex(ctx, tx, p)
+	return n, s.guard.run(func() error {
+		defer s.guard.end(tx)
+		return n.copyIndex(ctx, tx, p)
+	})
 }
 
 // take notes what stands together. The committer runs it, so nothing changes meanwhile.
@@ -90,7 +92,7 @@ func (n *Moment) take() (tx *bolt.Tx, err error) {
 	for _, b := range m.bals {
 		n.Messages += b.Messages
 	}
-	return s.index.Begin(false)
+	return s.guard.begin(s.index)
 }
 
 func (n *Moment) copyIndex(ctx context.Context, tx *bolt.Tx, p Progress) error {

@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -40,6 +39,31 @@ func ManifestKey(keysFile, masterKey string) (func(text []byte) []byte, error) {
 	return func(text []byte) []byte { return manifestMAC(&k.manifests, text) }, nil
 }
 
+// SoundIndex reads every page of an index.db that nobody writes.
+func SoundIndex(index string) error { return soundPages(index) }
+
+// OpensDestroyed names the BALs whose keys stand in an older file keys and were destroyed in a newer one.
+func OpensDestroyed(older, newer []byte) ([]Address, error) {
+	for _, b := range [][]byte{older, newer} {
+		if len(b) < keysHead || string(b[:len(keysLine())]) != keysLine() {
+			return nil, corrupt("not a file of keys")
+		}
+	}
+	gone := map[uint32]bool{}
+	eachSlot(newer, func(s *slot, err error) {
+		if err == nil && s.state == slotGone {
+			gone[s.number] = true
+		}
+	})
+	var opens []Address
+	eachSlot(older, func(s *slot, err error) {
+		if err == nil && s.state == slotInUse && gone[s.number] {
+			opens = append(opens, s.address)
+		}
+	})
+	return opens, nil
+}
+
 // EachBody names the bodies of an index.db that nobody writes, those that a BAL has, in ascending order. size is that of
 // the body, not of its file.
 func EachBody(ctx context.Context, index string, fn func(id MessageID, size int64) error) error {
@@ -65,25 +89,21 @@ func EachBody(ctx context.Context, index string, fn func(id MessageID, size int6
 }
 
 // readAlone reads an index.db; what is damaged in it becomes an error.
-func readAlone(index string, fn func(*bolt.Tx) error) (err error) {
+func readAlone(index string, fn func(*bolt.Tx) error) error {
 	db, err := openBolt(index, boltOptions{readOnly: true})
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	return guarded(index, func() error { return db.View(fn) })
+	g := guard{name: index}
+	err = g.view(db, fn)
+	if !g.stuck.Load() {
+		err = errors.Join(err, db.Close())
+	}
+	return err
 }
 
 // guarded makes an error of the panic with which bbolt meets a damaged page.
-func guarded(index string, fn func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %s cannot be read (%v)", ErrCorrupt, index, r)
-		}
-	}()
-	return fn()
-}
+func guarded(index string, fn func() error) error { return (&guard{name: index}).run(fn) }
 
 // Restored says that a store was brought back from a backup. Whoever sends mail out must hold what it finds queued
 // until the operator releases it: what was sent after the moment of the backup is not known here.
@@ -295,11 +315,12 @@ func EventsSince(dir string, after uint64, fn func(trace.Event)) (whole bool, er
 	if err != nil {
 		return false, err
 	}
-	defer db.Close()
 	var tx *bolt.Tx
-	if err := guarded(path, func() (err error) { tx, err = db.Begin(false); return err }); err != nil {
-		return false, err
+	g := guard{name: path}
+	if err := g.run(func() (err error) { tx, err = g.begin(db); return err }); err != nil {
+		return false, err // the database may hang: it is left open
 	}
+	defer db.Close()
 	defer tx.Rollback()
 	// Forwards to the first damaged page, then backwards from the end to the last one.
 	seen := after

@@ -121,20 +121,21 @@ func newBackup() *cobra.Command {
 
 // backupDoc is what a backup says in JSON.
 type backupDoc struct {
-	Generation string   `json:"generation"`
-	ID         string   `json:"id"`
-	Moment     string   `json:"moment"`
-	Messages   int64    `json:"messages"`
-	Bodies     int64    `json:"bodies"`
-	Octets     int64    `json:"octets"`
-	New        int64    `json:"new"`
-	NewOctets  int64    `json:"new_octets"`
-	Repaired   int64    `json:"repaired"`
-	Damaged    []string `json:"damaged"`
-	DamagedAll int64    `json:"damaged_count"`
-	Unopened   int64    `json:"unopened"`
-	SameDisk   bool     `json:"same_disk"`
-	Seconds    float64  `json:"seconds"`
+	Generation string         `json:"generation"`
+	ID         string         `json:"id"`
+	Moment     string         `json:"moment"`
+	Messages   int64          `json:"messages"`
+	Bodies     int64          `json:"bodies"`
+	Octets     int64          `json:"octets"`
+	New        int64          `json:"new"`
+	NewOctets  int64          `json:"new_octets"`
+	Repaired   int64          `json:"repaired"`
+	Damaged    []string       `json:"damaged"`
+	DamagedAll int64          `json:"damaged_count"`
+	Unopened   int64          `json:"unopened"`
+	SameDisk   bool           `json:"same_disk"`
+	Opens      []backup.Opens `json:"opens_destroyed"`
+	Seconds    float64        `json:"seconds"`
 }
 
 func names(ids []trace.ID) []string {
@@ -147,7 +148,7 @@ func names(ids []trace.ID) []string {
 
 func showBackup(ask *asking, cmd *cobra.Command, d *backup.Dir, r backup.Report, took time.Duration) error {
 	doc := backupDoc{r.Generation, r.Moment.ID, r.Moment.Time.Format(time.RFC3339), r.Moment.Messages, r.Bodies, r.Octets, r.New, r.NewOctets,
-		r.Repaired, names(r.Damaged), r.DamagedAll, r.Locked, r.SameDisk, took.Seconds()}
+		r.Repaired, names(r.Damaged), r.DamagedAll, r.Locked, r.SameDisk, r.Opens, took.Seconds()}
 	if r.SameDisk {
 		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s lies on the file system of the store: this is no backup, one disk takes both\n", d.Path)
 	}
@@ -167,6 +168,11 @@ func showBackup(ask *asking, cmd *cobra.Command, d *backup.Dir, r backup.Report,
 		}
 		if n := doc.DamagedAll - int64(len(doc.Damaged)); n > 0 {
 			row(w, "not copied", fmt.Sprintf("and %d more", n))
+		}
+		for _, o := range r.Opens {
+			for _, a := range o.BALs {
+				row(w, "still opens", fmt.Sprintf("generation %s: the mail of %s, which was destroyed (mssd backup prune)", o.Generation, a))
+			}
 		}
 		row(w, "took", took.Round(time.Millisecond))
 	})

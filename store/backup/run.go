@@ -38,6 +38,13 @@ type Report struct {
 	Locked     int64      // copied, but no key at hand opened them
 	SameDisk   bool       // the directory lies on the file system of the store
 	Removed    int        // generations of broken-off runs
+	Opens      []Opens    // which older generations still open mail of BALs that were destroyed
+}
+
+// Opens says that a generation holds the keys of BALs that were destroyed later.
+type Opens struct {
+	Generation string          `json:"generation"`
+	BALs       []store.Address `json:"bals"`
 }
 
 const (
@@ -52,7 +59,7 @@ const versionText = "mssd store 1\n"
 // Run copies one moment of a store. An error says that there is no new generation; those before are as they were, and the
 // bodies that were copied are used by the next run.
 func Run(ctx context.Context, src Source, d *Dir, opt Options) (Report, error) {
-	r := &run{src: src, d: d, opt: opt, ctx: ctx}
+	r := &run{Report: Report{Opens: []Opens{}}, src: src, d: d, opt: opt, ctx: ctx}
 	err := r.run()
 	if err != nil && r.part != "" {
 		// Nothing of it is of use: it goes, and with it the copy of the keys.
@@ -123,6 +130,12 @@ func (r *run) run() (err error) {
 	version, err := r.head()
 	if err != nil {
 		return err
+	}
+	if !r.opt.Fast {
+		r.tell("reading the index through", 0, 0)
+		if err := store.SoundIndex(filepath.Join(r.part, "index.db")); err != nil {
+			return fmt.Errorf("the index of the store is damaged, and so would be the backup: %w", err)
+		}
 	}
 	if err := r.bodies(); err != nil {
 		return err
@@ -475,6 +488,31 @@ func (r *run) finish(c Contents) error {
 	}
 	if err := r.s.Done(r.ctx); err != nil {
 		return fmt.Errorf("generation %s is whole, but the store could not be told: %w", r.Generation, err)
+	}
+	return r.destroyed()
+}
+
+// destroyed names the generations that hold the key of a BAL which the store has destroyed since.
+func (r *run) destroyed() error {
+	all, err := r.d.Generations()
+	if err != nil {
+		return err
+	}
+	newer, err := readSmall(r.d.at(generationsDir, r.Generation, "keys"), r.Report.Moment.Keys.Octets)
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		if g.Err != nil || g.Name == r.Generation {
+			continue
+		}
+		older, err := readSmall(filepath.Join(g.dir, "keys"), g.Manifest.Keys.Octets)
+		if err != nil {
+			continue // Verify says so
+		}
+		if bals, err := store.OpensDestroyed(older, newer); err == nil && len(bals) > 0 {
+			r.Opens = append(r.Opens, Opens{g.Name, bals})
+		}
 	}
 	return nil
 }
