@@ -40,7 +40,7 @@ func ManifestKey(keysFile, masterKey string) (func(text []byte) []byte, error) {
 }
 
 // SoundIndex reads every page of an index.db that nobody writes.
-func SoundIndex(index string) error { return soundPages(index) }
+func SoundIndex(index string) error { return soundPages(index, 0) }
 
 // OpensDestroyed names the BALs whose keys stand in an older file keys and were destroyed in a newer one.
 func OpensDestroyed(older, newer []byte) ([]Address, error) {
