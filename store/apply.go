@@ -138,6 +138,15 @@ func (a *apply) begin() (rollback func() error) {
 
 // bal is the working copy of a BAL, for changing its counts.
 func (a *apply) bal(id BALID) (*balWork, error) {
+	w, err := a.anyBAL(id)
+	if err == nil && w.State == Destroyed {
+		return nil, ErrDestroyed
+	}
+	return w, err
+}
+
+// anyBAL is bal, but for destroyed BALs too.
+func (a *apply) anyBAL(id BALID) (*balWork, error) {
 	w := a.bals[id]
 	if w == nil {
 		m := a.s.mem.bals[id]
@@ -324,6 +333,12 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return nil
 	case forget:
 		return a.forgetBlob(op)
+	case destroyBAL:
+		return a.destroyBAL(op, res)
+	case shredKey:
+		return a.shredKey(op)
+	case wipeBAL:
+		return a.wipeBAL(op, res)
 	}
 	return fmt.Errorf("%w: %T", ErrInvalid, op)
 }

@@ -137,6 +137,11 @@ func (a *apply) unrefPrefix(bal BALID, id MessageID) error {
 	if r.Refs--; r.Refs > 0 {
 		return a.put(bktPrefix, keyPrefix(bal, id), encodePrefix(r))
 	}
+	return a.dropPrefix(bal, id)
+}
+
+// dropPrefix takes away what a BAL has of a message. With the last BAL the body is dead.
+func (a *apply) dropPrefix(bal BALID, id MessageID) error {
 	if err := a.del(bktPrefix, keyPrefix(bal, id)); err != nil {
 		return err
 	}

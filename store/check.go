@@ -91,10 +91,11 @@ func (c *checker) bad(invariant int, format string, args ...any) {
 	}
 }
 
-// faulty reports a BAL that is unavailable: this is said once, its records are left alone.
+// faulty reports a BAL that is unavailable: this is said once, its records are left alone. Those of a destroyed one
+// cannot be opened, and go.
 func (c *checker) faulty(id BALID) bool {
 	b := c.disk.bals[id]
-	return b != nil && b.fault != nil
+	return b != nil && (b.fault != nil || b.State == Destroyed)
 }
 
 func (c *checker) bucket(i int) *bolt.Bucket { return c.tx.Bucket(bucketNames[i]) }
@@ -183,7 +184,7 @@ func (c *checker) bals() {
 	d := c.disk
 	names := 0
 	for _, b := range d.bals {
-		if b.fault != nil {
+		if b.fault != nil || b.State == Destroyed {
 			continue
 		}
 		if _, ok := b.names["INBOX"]; !ok {

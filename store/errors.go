@@ -29,6 +29,8 @@ var (
 	ErrUIDValidity   = errors.New("store: UIDVALIDITY is another one")
 	ErrMissing       = errors.New("store: body is missing")
 	ErrCorrupt       = errors.New("store: damaged data")
+	ErrDestroyed     = errors.New("store: BAL was destroyed; its address is never given again")
+	ErrNotClosed     = errors.New("store: BAL is not closed")
 	ErrHeld          = errors.New("store: BAL is under legal hold")
 	ErrNoBackup      = errors.New("store: no such backup")
 	ErrInvalid       = errors.New("store: invalid operation")

@@ -228,7 +228,11 @@ func encodeBAL(r BAL) []byte {
 	for _, n := range [...]int64{r.QuotaOctets, r.QuotaMessages, r.Octets, r.Messages} {
 		b = binary.AppendVarint(b, n)
 	}
-	return appendTime(b, r.HeldSince)
+	b = appendTime(b, r.HeldSince)
+	if d := r.Destroyed; !d.At.IsZero() {
+		b = append(appendTime(b, d.At), boolByte(d.KeyGone)|boolByte(d.Wiped)<<1)
+	}
+	return b
 }
 
 func decodeBAL(k, v []byte) (BAL, error) {
@@ -242,6 +246,13 @@ func decodeBAL(k, v []byte) (BAL, error) {
 	r.QuotaOctets, r.QuotaMessages, r.Octets, r.Messages = d.i(), d.i(), d.i(), d.i()
 	if d.more() {
 		r.HeldSince = d.time()
+	}
+	if d.more() {
+		at, how := d.time(), d.u8()
+		r.Destroyed = Destruction{At: at, KeyGone: how&1 != 0, Wiped: how&2 != 0}
+	}
+	if (r.State == Destroyed) == r.Destroyed.At.IsZero() {
+		d.bad = true
 	}
 	return r, d.done("BAL")
 }

@@ -194,6 +194,35 @@ func (k *keyring) newBAL(b *BAL) error {
 	return nil
 }
 
+// destroy overwrites the slot of a BAL in place; sync makes it durable. Only the committer calls it. After an error
+// nobody knows what stands there: it is to be done again.
+func (k *keyring) destroy(b *BAL) error {
+	s := slot{number: uint32(b.ID), state: slotGone, kind: b.Kind, address: b.Address, created: b.Created, destroyed: b.Destroyed.At}
+	if err := s.seal(k.wrap, nil, &secret{}); err != nil {
+		return err
+	}
+	if _, err := k.f.WriteAt(encodeSlot(&s), slotPlace(s.number)); err != nil {
+		return noSpace(fmt.Errorf("store: keys: %w", err))
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.bals, b.ID)
+	delete(k.bad, b.ID)
+	k.gone[b.ID], k.dirty = b.Destroyed.At, true
+	k.wrote = append(k.wrote, s.number)
+	return nil
+}
+
+// why says why a BAL has no key.
+func (k *keyring) why(id BALID) error {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if at, ok := k.gone[id]; ok {
+		return fmt.Errorf("its key was destroyed on %s, but the index does not know of it: it is an older one", at.Format(time.RFC3339))
+	}
+	return errors.New("its key in the file keys is missing or cannot be opened with this master key")
+}
+
 // sync makes new slots durable, before the index speaks of their BALs.
 func (k *keyring) sync() error {
 	if !k.dirty {

@@ -67,6 +67,9 @@ func loadMemory(tx *bolt.Tx, keys *keyring) (*memory, error) {
 	}{{bktBAL, m.loadBAL}, {bktMember, m.loadMember}, {bktMailbox, m.loadBox}, {bktSub, m.loadSub}, {bktKeywords, m.loadKeywords}}
 	for _, st := range steps {
 		err := tx.Bucket(bucketNames[st.bucket]).ForEach(func(k, v []byte) error {
+			if m.ofDestroyed(st.bucket, k) {
+				return nil
+			}
 			if err := st.load(k, v); err != nil {
 				m.damaged(st.bucket, k, err)
 			}
@@ -78,6 +81,15 @@ func loadMemory(tx *bolt.Tx, keys *keyring) (*memory, error) {
 	}
 	m.setAside()
 	return m, nil
+}
+
+// ofDestroyed reports a record of a BAL that was destroyed: it goes, and cannot be opened.
+func (m *memory) ofDestroyed(bucket int, k []byte) bool {
+	if bucket == bktBAL || bucket == bktKeywords || len(k) < 4 {
+		return false
+	}
+	b := m.bals[balOfKey(k)]
+	return b != nil && b.State == Destroyed
 }
 
 func (m *memory) loadBAL(k, v []byte) error {

@@ -177,6 +177,7 @@ type OpResult struct {
 
 	touched []Run // what really changed, for the trace
 	purged  int
+	wiped   []MessageID // wipeBAL: which the BAL has no more
 }
 
 // Bounds of what a batch may bring.

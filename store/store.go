@@ -29,7 +29,8 @@
 //  12. Events are numbered without gap, up to the last number given.
 //  13. What is answered from memory is what stands in the index.
 //  14. An expunged message has a BAL, no row, a name that opens, keyword sets that exist, and the size of prefix and body.
-//  15. The slot of a BAL in the file of the keys opens, and names its address and kind.
+//  15. The slot of a BAL in the file of the keys opens, and names its address and kind; that of a destroyed one says so.
+//  16. A destroyed BAL that was wiped has no record but its own.
 //
 // It does not parse messages (package message does), does not decide who may read (auth) or what a message becomes
 // (delivery), and knows no protocol.
@@ -128,6 +129,7 @@ type Store struct {
 	quit    chan struct{} // closed by Close
 	stopped chan struct{} // closed by the committer
 	closing sync.Once
+	wipe    chan struct{} // cap 1: a BAL was destroyed, its records go
 	bg      sync.WaitGroup
 	cancel  context.CancelFunc // of the background work
 
@@ -159,7 +161,7 @@ func Open(opt Options) (*Store, error) { return open(opt, nil) }
 // open takes another file system for tests.
 func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, maxFree: maxFreeKept, batchLog: newBatchLog(), keywordRoom: 64 << 20, commitIndex: commitTx,
-		queue: make(chan *request, maxGroup), aside: make(chan func()), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
+		queue: make(chan *request, maxGroup), aside: make(chan func()), wipe: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
 	s.slow.epoch = time.Now()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -214,6 +216,7 @@ func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
 	s.bg.Go(s.meta.run)
 	s.bg.Go(func() { s.meta.catchUp(ctx) })
 	s.bg.Go(func() { s.sweepEvery(ctx) })
+	s.bg.Go(func() { s.finishDestroying(ctx) })
 	return s, nil
 }
 

@@ -149,12 +149,12 @@ func (s *Store) nextDue(from BALID, limit time.Time) (op purge, next BALID, err 
 	return op, next, err
 }
 
-// held reports a BAL of which nothing may go: under legal hold, unavailable, or not there.
+// held reports a BAL of which nothing may go: under legal hold, unavailable, destroyed, or not there.
 func (s *Store) held(id BALID) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	b := s.mem.bals[id]
-	return b == nil || b.Held() || b.fault != nil
+	return b == nil || b.Held() || b.fault != nil || b.State == Destroyed
 }
 
 // retentionOf is after how many days a message of a mailbox is expunged, 0 never.

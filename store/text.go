@@ -63,6 +63,13 @@ func (c *textCache) keep(id trace.ID, t message.Text) {
 	}
 }
 
+// clear forgets all texts: those of a BAL that was destroyed may be among them.
+func (c *textCache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.texts, c.octets = nil, 0
+}
+
 // Text is the words of a message, derived again from its body where they are missing. It is shared: never change
 // it.
 func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {

@@ -53,15 +53,17 @@ func ParseKind(s string) (Kind, error) { return parse[Kind](kindNames[:], s, "ki
 // State says whether a BAL may be delivered to and read.
 type State uint8
 
-// Declared: known, not opened yet. Suspended: closed for a time. Closed: for good.
+// Declared: known, not opened yet. Suspended: closed for a time. Closed: for good, as far as it is not opened again.
+// Destroyed: its key is overwritten, what it held goes; record and address stay for ever.
 const (
 	Declared State = iota + 1
 	Active
 	Suspended
 	Closed
+	Destroyed
 )
 
-var stateNames = [...]string{Declared: "declared", Active: "active", Suspended: "suspended", Closed: "closed"}
+var stateNames = [...]string{Declared: "declared", Active: "active", Suspended: "suspended", Closed: "closed", Destroyed: "destroyed"}
 
 func (s State) String() string { return name(stateNames[:], int(s)) }
 
@@ -132,6 +134,15 @@ type BAL struct {
 	Messages      int64 // counted by the store
 	// HeldSince is when the legal hold began, zero where there is none: while it lasts, nothing of the BAL is lost.
 	HeldSince time.Time
+	// Destroyed says how far the destruction of the BAL has come; zero where it was not destroyed.
+	Destroyed Destruction
+}
+
+// Destruction says how far the destruction of a BAL has come. The order is that of its fields.
+type Destruction struct {
+	At      time.Time // of the decision, from which nothing leads back; zero: none
+	KeyGone bool      // the slot of its key is overwritten: nothing of it can be opened in this store
+	Wiped   bool      // no record of what it held is left
 }
 
 // Held reports a legal hold.

@@ -70,8 +70,11 @@ func (m *memory) spoil(b *balState, reason error) {
 // would mislead.
 func (m *memory) setAside() {
 	for id, b := range m.bals {
+		if b.State == Destroyed {
+			continue // has no key, and nothing was read of it
+		}
 		if _, err := m.keys.bal(id); err != nil {
-			m.spoil(b, errors.New("its key in the file keys is missing or cannot be opened with this master key"))
+			b.fault = errFault{m.keys.why(id)} // rather than the first record that it did not open
 		}
 		if b.fault != nil {
 			clear(b.names)
