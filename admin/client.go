@@ -85,12 +85,19 @@ func call[T any](ctx context.Context, c *Client, method, path string, body any) 
 		return out, err
 	}
 	defer done()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
+	if out, err = decodeAnswer[T](resp.Body); err != nil {
 		return out, c.broken(err)
 	}
+	return out, nil
+}
+
+func decodeAnswer[T any](r io.Reader) (out T, err error) {
+	answer, err := io.ReadAll(io.LimitReader(r, maxAnswer))
+	if err != nil {
+		return out, err
+	}
 	if err := json.Unmarshal(answer, &out); err != nil {
-		return out, fmt.Errorf("%s: the answer cannot be read: %w", c.Socket, err)
+		return out, fmt.Errorf("the answer cannot be read: %w", err)
 	}
 	return out, nil
 }

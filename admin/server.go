@@ -50,6 +50,7 @@ type Server struct {
 	Store     *store.Store
 	Directory *directory.Directory // nil: no directory is mirrored
 	List      *whitelist.Keeper    // nil: no white list
+	Partners  *whitelist.Partners  // who was let in lately; nil: nobody remembers
 	Judge     *tlsconf.Judge       // nil: peers are not judged
 	Fronts    Fronts
 	Argon     auth.Params // for new passwords
@@ -193,7 +194,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				"run as root or as the daemon's user, or add the id to admin.allow_uids"})
 			return
 		}
-		if !streams(r) {
+		switch {
+		case streams(r):
+		case takesLists(r):
+			r.Body = http.MaxBytesReader(w, r.Body, whitelist.MaxSize)
+		default:
 			r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 		}
 		next.ServeHTTP(w, r)
@@ -240,6 +245,10 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/trace":                          s.trace,
 		"GET /v1/directory":                      s.directoryStatus,
 		"GET /v1/health":                         s.health,
+		"GET /v1/whitelist":                      s.whitelistStatus,
+		"GET /v1/whitelist/find":                 s.whitelistFind,
+		"POST /v1/whitelist/accept":              s.whitelistAccept,
+		"POST /v1/whitelist/preview":             s.whitelistPreview,
 		"POST /v1/fsck":                          s.fsck,
 		"POST /v1/reload":                        s.reload,
 		"GET /v1/backups":                        s.backupList,

@@ -74,6 +74,9 @@ type Server struct {
 	// BAL of the domain, by address; where there is none, such mail is deferred.
 	Postmaster store.Address
 
+	// Seen is told who was let in, by the domain of the sender ("" without one). Optional.
+	Seen func(domain string, v tlsconf.Verdict)
+
 	HeaderFrom HeaderFrom
 	DKIM       *delivery.DKIM // verifies signatures; nil: nobody does
 

@@ -103,6 +103,9 @@ func (s *session) Mail(_ string, opts *smtp.MailOptions) error {
 			return s.answer("MAIL", &in, "", err)
 		}
 		s.tx = transaction{open: true, in: in, size: opts.Size, began: s.srv.now()}
+		if s.srv.Seen != nil {
+			s.srv.Seen(in.ReversePath.Domain(), in.Verdict)
+		}
 		return nil
 	})
 }

@@ -191,18 +191,18 @@ func (u *crlURL) keep(body []byte, tag fetch.Tag) error {
 	if err := os.Remove(u.tagFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := replaceFile(u.file, body); err != nil {
+	if err := ReplaceFile(u.file, body); err != nil {
 		return err
 	}
 	b, err := json.Marshal(tag)
 	if err != nil {
 		return err
 	}
-	return replaceFile(u.tagFile(), b)
+	return ReplaceFile(u.tagFile(), b)
 }
 
-// replaceFile writes a file whole or not at all, also in a power failure.
-func replaceFile(name string, b []byte) (err error) {
+// ReplaceFile writes a file whole or not at all, also in a power failure.
+func ReplaceFile(name string, b []byte) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
 	if err != nil {
 		return err

@@ -65,6 +65,7 @@ type daemon struct {
 	store     *store.Store
 	judge     *tlsconf.Judge
 	list      *whitelist.Keeper
+	partners  *whitelist.Partners
 	dir       *directory.Directory
 	auth      *auth.Authenticator
 	tls       []*tlsconf.Front // one for each front that speaks TLS
@@ -183,7 +184,9 @@ func (d *daemon) makeFronts() {
 	c := d.cfg
 	argon := auth.Params{Time: c.Login.Argon2Time, MemoryKiB: c.Login.Argon2MemoryKiB, Threads: c.Login.Argon2Threads}
 	d.auth = auth.New(auth.Config{Store: d.store, Argon: argon, Cache: time.Duration(c.Login.CacheFor)})
+	d.partners = whitelist.OpenPartners(filepath.Join(c.DataDir, "state"), nil, d.log)
 	d.smtp = &smtpd.Server{
+		Seen:     d.partners.Seen,
 		Hostname: c.Hostname, TLS: d.tls[0], Judge: d.judge, List: d.list, Directory: d.dir, Store: d.store,
 		Delivery:   delivery.New(delivery.Config{Store: d.store, Hostname: c.Hostname}),
 		Postmaster: store.Address(strings.ToLower(c.SMTP.Postmaster)),
@@ -216,7 +219,7 @@ func (d *daemon) makeFronts() {
 		d.fronts = append(d.fronts, &front{name: f.name, server: s, addrs: f.addrs, behind: parseNetworks(c.IMAP.ProxyFrom)})
 	}
 	d.admin = &admin.Server{
-		Store: d.store, Directory: d.dir, List: d.list, Judge: d.judge, Fronts: d, Argon: argon,
+		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Argon: argon,
 		AllowUIDs: c.Admin.AllowUIDs, Version: versionText(), Log: d.log.With("front", "admin"),
 		Warnings: func() []string { return nonEmpty(keyWarning(c)) },
 		// Whatever a front has taken can come back, with what stands before it.
@@ -297,6 +300,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	var feeds errgroup.Group
 	feeds.Go(func() error { return d.list.Run(background) })
 	feeds.Go(func() error { d.judge.Run(background); return nil })
+	feeds.Go(func() error { d.partners.Run(background); return nil })
 	feeds.Go(func() error { d.dir.Run(background); return nil })
 	feeds.Go(func() error { d.watch(background); return nil })
 	feeds.Go(func() error { d.lookNowAndThen(background); return nil })

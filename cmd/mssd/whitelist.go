@@ -21,7 +21,8 @@ import (
 const maxListOctets = 256 << 20
 
 func newWhitelist() *cobra.Command {
-	return group("whitelist", "The signed list of domains (liste blanche)", newWhitelistVerify(), newWhitelistMake())
+	return group("whitelist", "The signed list of domains (liste blanche)", newWhitelistStatus(), newWhitelistFind(),
+		newWhitelistVerify(), newWhitelistDiff(), newWhitelistPreview(), newWhitelistAccept(), newWhitelistMake())
 }
 
 func newWhitelistVerify() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"mssd/tlsconf"
 	"mssd/tlsconf/fetch"
 )
 
@@ -297,38 +298,6 @@ func (k *Keeper) writeRecord(l *List, at time.Time, tag fetch.Tag) error {
 }
 
 // writeState replaces a file of the state folder: whole, or not at all, also in a power failure.
-func (k *Keeper) writeState(name string, b []byte) (err error) {
-	dir := filepath.Join(k.cfg.StateDir, stateFolder)
-	f, err := os.CreateTemp(dir, name+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(b); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+func (k *Keeper) writeState(name string, b []byte) error {
+	return tlsconf.ReplaceFile(filepath.Join(k.cfg.StateDir, stateFolder, name), b)
 }
