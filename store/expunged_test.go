@@ -382,7 +382,14 @@ func TestHold(t *testing.T) {
 // mailbox, sessions told, one event per commit.
 func TestRetention(t *testing.T) {
 	clk := newClock()
-	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true, Now: clk.now, Retention: map[string]uint32{`\Trash`: 30, `\Junk`: 10}}
+	var mu sync.Mutex
+	var heard []string
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true, Now: clk.now, Retention: map[string]uint32{`\Trash`: 30, `\Junk`: 10},
+		Observe: func(e trace.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			heard = append(heard, fmt.Sprintf("%s %s %s %d %s %s", e.Kind, e.Person, e.BAL, e.Mailbox, e.UIDs, e.Attr(trace.KeyAct)))
+		}}
 	s := storetest.Open(t, opt)
 	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
 	in, trash, junk, sent := box(t, s, b.ID, "INBOX").Ref, box(t, s, b.ID, "Trash").Ref, box(t, s, b.ID, "Junk").Ref, box(t, s, b.ID, "Sent").Ref
@@ -430,6 +437,13 @@ func TestRetention(t *testing.T) {
 	do(t, s, store.SetRetention{Ref: junk}) // back to the default
 	if sw := sweep(t, s); sw.Retired != 2 {
 		t.Errorf("Junk by its default: %+v", sw)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, want := range []string{"expunged system:sweep a@bal.example %d 1:2 retention", "expunged system:sweep a@bal.example %d 1:2 purge"} {
+		if want = fmt.Sprintf(want, sent.Mailbox); !slices.Contains(heard, want) {
+			t.Errorf("the trace has no %q:\n%s", want, strings.Join(heard, "\n"))
+		}
 	}
 }
 

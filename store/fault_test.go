@@ -181,6 +181,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("MSSD_STORE_KILL_CHILD"); dir != "" {
 		killChild(dir)
 	}
+	if dir := os.Getenv("MSSD_STORE_LOSS_CHILD"); dir != "" {
+		lossChild(dir)
+	}
 	if dir := os.Getenv("MSSD_STORE_SCALE_CHILD"); dir != "" {
 		scaleChild(dir)
 	}

@@ -304,6 +304,15 @@ func (m *machine) check(rt *rapid.T) {
 			}
 		}
 	}
+	var octets, messages int64
+	for _, b := range m.want.boxes {
+		for _, ml := range b.mails {
+			octets, messages = octets+int64(len(ml.body)), messages+1
+		}
+	}
+	if b, err := m.s.BAL("a@bal.example"); err != nil || b.Octets != octets || b.Messages != messages {
+		rt.Fatalf("the BAL counts %d octets in %d messages, want %d in %d", b.Octets, b.Messages, octets, messages)
+	}
 	problems, err := m.s.Check(ctx)
 	if err != nil || len(problems) > 0 {
 		rt.Fatalf("check: %v %v", problems, err)

@@ -108,9 +108,11 @@ func TestLostMailComesBack(t *testing.T) {
 	}
 	c, err := h.dial()
 	must(t, err)
+	var ids []string
 	for n := range 3 {
-		_, err := c.send("274990000000145@"+patientDomain, []string{bal}, letter(n, 500, bal))
+		text, err := c.send("274990000000145@"+patientDomain, []string{bal}, letter(n, 500, bal))
 		must(t, err)
+		ids = append(ids, text[strings.LastIndexByte(text, ' ')+1:])
 	}
 	member := h.imapLogin(user, password)
 	member.ok("SELECT INBOX")
@@ -152,6 +154,10 @@ func TestLostMailComesBack(t *testing.T) {
 	}
 	if lines := member.ok("LSUB \"\" *"); !slices.ContainsFunc(lines, func(l string) bool { return strings.HasSuffix(l, " Recovered") }) {
 		t.Errorf("Recovered is not subscribed: %q", lines)
+	}
+
+	if out := run("trace", ids[2]); !strings.Contains(out, "expunged") || !strings.Contains(out, "brought back after it was expunged") {
+		t.Errorf("the life of a message whose mailbox was deleted:\n%s", out)
 	}
 
 	// Quota, at all three doors. What was accepted at RCPT is delivered.

@@ -1,0 +1,184 @@
+package store_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"mssd/store"
+	"mssd/store/storetest"
+	"mssd/trace"
+)
+
+// lossChild delivers, expunges, brings back and sweeps, and says what was acknowledged: a line with an act and the id
+// of the message. What is expunged is let go after one to two seconds.
+func lossChild(dir string) {
+	fail := func(err error) {
+		if err != nil {
+			fmt.Println("error", err)
+			os.Exit(1)
+		}
+	}
+	s, err := store.Open(store.Options{Dir: dir, Create: true, RetainExpunged: 2 * time.Second, Aging: true})
+	fail(err)
+	bal, err := s.BAL("a@bal.example")
+	if err != nil {
+		_, err = s.Commit(ctx, &store.Batch{Ops: []store.Op{store.PutBAL{Create: true, BAL: store.BAL{Address: "a@bal.example", Kind: store.ORG, State: store.Active, Listing: store.Published}}}})
+		fail(err)
+		bal, err = s.BAL("a@bal.example")
+		fail(err)
+	}
+	in, err := s.Mailbox(bal.ID, "INBOX")
+	fail(err)
+	lines := make(chan string)
+	for worker := range 4 {
+		go func() {
+			for n := 0; ; n++ {
+				b, err := s.NewBlob()
+				fail(err)
+				_, err = io.WriteString(b, killBody(b.ID()))
+				fail(err)
+				fail(b.Finish(nil, emptyText))
+				res, err := s.Commit(ctx, &store.Batch{Blob: b, Ops: []store.Op{store.AddMessage{Ref: in.Ref, Flags: store.Deleted}}})
+				fail(err)
+				id, uid := res.ID, res.Ops[0].New[0].First
+				lines <- "in " + id.String()
+				if (n+worker)%4 == 0 {
+					continue
+				}
+				_, err = s.Commit(ctx, &store.Batch{Ops: []store.Op{store.Expunge{Ref: in.Ref, Runs: one(uid)}}})
+				fail(err)
+				lines <- "out " + id.String()
+				if (n+worker)%4 == 1 {
+					continue
+				}
+				page, err := s.Expunged(ctx, bal.ID, store.ExpungedID{}, 1000)
+				fail(err)
+				for _, e := range page {
+					if e.UID == uid {
+						res, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{store.Undelete{BAL: bal.ID, Which: []store.ExpungedID{e.ExpungedID}}}})
+						fail(err)
+						if len(res.Ops[0].Undeleted) == 1 {
+							lines <- "back " + id.String()
+						}
+					}
+				}
+			}
+		}()
+	}
+	go func() {
+		for {
+			_, err := s.Sweep(ctx, false)
+			fail(err)
+		}
+	}()
+	for l := range lines {
+		fmt.Println(l)
+	}
+}
+
+// TestKillLoss kills a process that expunges, brings back and lets go: what was last acknowledged of a message holds, it
+// is there once at most, with the right octets, and nothing lies about that nobody has.
+func TestKillLoss(t *testing.T) {
+	rounds := 2
+	if n, err := strconv.Atoi(os.Getenv("MSSD_CRASH_ROUNDS")); err == nil {
+		rounds = n
+	}
+	dir := filepath.Join(t.TempDir(), "s")
+	last := map[string]string{}
+	purged := 0
+	for round := range rounds {
+		lossRound(t, dir, 300+round*77%400, last)
+		s, err := store.Open(store.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		storetest.Check(t, s)
+		bal, err := s.BAL("a@bal.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		there := map[string]int{}
+		see := func(id store.MessageID) {
+			there[id.String()]++
+			if read(t, s, bal.ID, id) != killBody(id) {
+				t.Errorf("message %s has other octets", id)
+			}
+		}
+		for _, r := range rows(t, s, box(t, s, bal.ID, "INBOX").Ref) {
+			see(r.Message)
+		}
+		for _, e := range expunged(t, s, bal.ID) {
+			see(e.Message)
+		}
+		for id, act := range last {
+			switch n := there[id]; {
+			case n == 0 && act == "out":
+				purged++
+				delete(last, id)
+			case n != 1:
+				t.Errorf("round %d: message %s, last acknowledged %q, is there %d times", round, id, act, n)
+			}
+		}
+		// What was on its way when it was killed is done or not; from here on it is as it was found.
+		for _, r := range rows(t, s, box(t, s, bal.ID, "INBOX").Ref) {
+			last[r.Message.String()] = "back"
+		}
+		for _, e := range expunged(t, s, bal.ID) {
+			last[e.Message.String()] = "out"
+		}
+		if err := s.SweepNow(); err != nil { // as a tool: by age nothing goes
+			t.Fatal(err)
+		}
+		if n := len(bodies(t, dir)); n != len(there) {
+			t.Errorf("round %d: %d bodies for %d messages", round, n, len(there))
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d messages in %d rounds; %d times one was gone for good", len(last), rounds, purged)
+}
+
+func lossRound(t *testing.T, dir string, n int, last map[string]string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(os.Environ(), "MSSD_STORE_LOSS_CHILD="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	from := time.Now()
+	sc := bufio.NewScanner(out)
+	killed := false
+	for i := 0; sc.Scan(); i++ {
+		act, id, ok := strings.Cut(sc.Text(), " ")
+		if act == "error" {
+			t.Errorf("child: %s", id)
+			break
+		}
+		if _, err := trace.ParseID(id); err != nil || !ok {
+			break // a line cut by the kill
+		}
+		last[id] = act
+		if i >= n && !killed && time.Since(from) > 2500*time.Millisecond { // long enough for some to be let go
+			killed = true
+			_ = cmd.Process.Kill() // and read on what it said before
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
