@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -254,4 +256,120 @@ func without(m map[trace.ID]string, ids []trace.ID) map[trace.ID]string {
 		delete(out, id)
 	}
 	return out
+}
+
+// Deliveries, copies and expunges go on while a backup is made: what was acknowledged before it began is in it, and what
+// is restored keeps every invariant.
+func TestBackupUnderLoad(t *testing.T) {
+	w := newWorld(t)
+	w.deliver(20)
+	inbox, err := w.s.Mailbox(w.bals[0].ID, "INBOX")
+	must(t, err)
+	archive, err := w.s.Mailbox(w.bals[1].ID, "Archive")
+	must(t, err)
+	quit := make(chan struct{})
+	var wg sync.WaitGroup
+	each := func(fn func(n int) error) {
+		wg.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-quit:
+					return
+				default:
+				}
+				if err := fn(n); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	ctx := context.Background()
+	commit := func(ops ...store.Op) error {
+		_, err := w.s.Commit(ctx, &store.Batch{Ops: ops})
+		return err
+	}
+	each(func(n int) error {
+		storetest.Deliver(t, w.s, w.bals[0].ID, letter(1000+n))
+		return nil
+	})
+	each(func(n int) error {
+		return commit(store.Copy{From: inbox.Ref, To: archive.Ref, Runs: []store.Run{{First: store.UID(1 + n%10), Count: 3}}})
+	})
+	each(func(n int) error { // those of the first world stay in INBOX
+		runs := []store.Run{{First: store.UID(20 + n), Count: 2}}
+		return commit(store.StoreFlags{Ref: inbox.Ref, Runs: runs, Mode: store.Add, Flags: store.Deleted}, store.Expunge{Ref: inbox.Ref, Runs: runs})
+	})
+	for range 3 {
+		r := w.backup(backup.Options{VerifyAll: true})
+		if r.DamagedAll+r.Locked > 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	close(quit)
+	wg.Wait()
+	to := filepath.Join(t.TempDir(), "restored")
+	r, err := w.restore(backup.RestoreOptions{To: to})
+	if err != nil || !r.Sound() {
+		t.Fatalf("%+v %v", r, err)
+	}
+	got := contents(t, storetest.Open(t, store.Options{Dir: to, MasterKey: w.key}))
+	for id, text := range w.want {
+		if got[id] != text {
+			t.Errorf("message %s: %.80q, want %.80q", id, got[id], text)
+		}
+	}
+}
+
+// A directory of backups that goes away under a run, as an unplugged disk does, is an error; plugged in again, it is used.
+func TestTargetGoesAway(t *testing.T) {
+	w := newWorld(t)
+	w.deliver(2)
+	w.backup(backup.Options{})
+	for _, gone := range []string{"", "incoming", "blobs", "generations"} {
+		w.deliver(2)
+		from, away := w.path("backup/"+gone), w.path("away")
+		d, err := backup.Open(w.path("backup"), backup.Write)
+		must(t, err)
+		src := &vanishing{Local: backup.Local{Store: w.s}, from: filepath.Clean(from), away: away}
+		_, err = backup.Run(context.Background(), src, d, backup.Options{})
+		must(t, d.Close())
+		if err == nil {
+			t.Errorf("without %q the run went on", gone)
+		}
+		must(t, os.RemoveAll(src.from)) // what was made where the disk had been
+		must(t, os.Rename(away, src.from))
+		if v := w.verify(w.key); len(v.Faults) > 0 {
+			t.Errorf("without %q: %v", gone, v.Faults)
+		}
+		if r := w.backup(backup.Options{}); r.DamagedAll != 0 {
+			t.Errorf("after %q came back: %+v", gone, r)
+		}
+	}
+	if v := w.verify(w.key); len(v.Faults) > 0 || v.Generations != 5 {
+		t.Errorf("%+v", v)
+	}
+}
+
+// vanishing moves a directory away when the bodies are asked for.
+type vanishing struct {
+	backup.Local
+	from, away string
+}
+
+func (v *vanishing) Begin(ctx context.Context, label string, p store.Progress) (backup.Session, error) {
+	s, err := v.Local.Begin(ctx, label, p)
+	return vanishingSession{s, v}, err
+}
+
+type vanishingSession struct {
+	backup.Session
+	v *vanishing
+}
+
+func (s vanishingSession) Bodies(ctx context.Context, ask backup.Ask, fn func(backup.Body, io.Reader) error) error {
+	if err := os.Rename(s.v.from, s.v.away); err != nil {
+		return err
+	}
+	return s.Session.Bodies(ctx, ask, fn)
 }

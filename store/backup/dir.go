@@ -122,15 +122,23 @@ func (d *Dir) make() error {
 			return fmt.Errorf("%s: is not empty (%s) and %w; expected an empty folder", d.Path, n.Name(), ErrNotBackup)
 		}
 	}
-	for _, n := range []string{generationsDir, incomingDir, blobsDir} {
-		if err := os.Mkdir(d.at(n), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
+	if err := d.folders(); err != nil {
+		return err
 	}
 	if err := writeFile(d.at(formatFile), []byte(formatLine+"\n")); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(d.Path))
+}
+
+// folders makes what is missing below.
+func (d *Dir) folders() error {
+	for _, n := range []string{generationsDir, incomingDir, blobsDir} {
+		if err := os.Mkdir(d.at(n), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close lets the directory go.

@@ -149,6 +149,9 @@ func (r *run) run() (err error) {
 
 // clean removes what broken-off runs left.
 func (r *run) clean() error {
+	if err := r.d.folders(); err != nil {
+		return err
+	}
 	dirs, ids, err := r.d.partials()
 	if err != nil {
 		return err
