@@ -135,3 +135,6 @@ func (s *Store) HoldCommitter() (release func(batches int)) {
 		close(held)
 	}
 }
+
+// RebuildBy is Rebuild with so many bodies in one commit.
+var RebuildBy = rebuildBy

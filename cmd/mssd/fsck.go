@@ -17,11 +17,14 @@ import (
 func newFsck() *cobra.Command {
 	var ask asking
 	var file, dir, key string
+	var mend mending
 	c := &cobra.Command{
 		Use:   "fsck [--config FILE | --dir DIR]",
 		Short: "Check every invariant of the store",
-		Long: "Check every invariant of the store and print what is wrong; nothing is repaired. A running daemon is asked to look\n" +
-			"while it serves; where none answers, the store is opened and looked at here. Exit status 1 when something is wrong.",
+		Long: "Check every invariant of the store and print what is wrong. A running daemon is asked to look while it serves; where none\n" +
+			"answers, the store is opened and looked at here. Exit status 1 when something is wrong.\n\n" +
+			"With --rebuild, for a stopped store whose index.db is lost, a new one is made from the bodies and the keys alone: INBOX\n" +
+			"of each BAL again. A backup is better.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			socketGiven := cmd.Flags().Changed("socket")
@@ -34,6 +37,9 @@ func newFsck() *cobra.Command {
 				if !socketGiven {
 					ask.socket = cfg.Admin.Socket
 				}
+			}
+			if done, err := mend.run(cmd, &ask, dir, key); done {
+				return err
 			}
 			doc, how, err := fsck(cmd.Context(), ask.client(), dir, key)
 			if err != nil {
@@ -48,6 +54,7 @@ func newFsck() *cobra.Command {
 			return nil
 		},
 	}
+	mend.flags(c)
 	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file, for the folder and the socket")
 	c.Flags().StringVar(&dir, "dir", "", "folder of a stopped store")
 	c.Flags().StringVar(&key, "master-key", "", "file of its master key (default: that of the configuration, else master.key in the folder)")

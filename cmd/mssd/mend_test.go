@@ -1,0 +1,86 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// addMember adds a member to a BAL and returns the user name and the password.
+func (h *house) addMember(address, member string) (user, password string) {
+	h.t.Helper()
+	out, err := h.run("member", "add", address, member, "--role", "owner", "--json")
+	var made struct{ User, Password string }
+	if err != nil || json.Unmarshal([]byte(out), &made) != nil || made.Password == "" {
+		h.t.Fatalf("member add: %v\n%s", err, out)
+	}
+	return made.User, made.Password
+}
+
+// TestRebuild loses index.db and meta.db after deliveries to several BALs: fsck --rebuild makes INBOX again from bodies
+// and keys, and when the operator has added members, IMAP serves every letter, octet for octet.
+func TestRebuild(t *testing.T) {
+	h := newHouse(t, "")
+	h.start("--create")
+	var addrs []string
+	for i := range 3 {
+		a := fmt.Sprintf("pharmacie%d@test-officines.mssante.fr", i)
+		h.addBAL(a, "ORG")
+		addrs = append(addrs, a)
+	}
+	c, err := h.dial()
+	must(t, err)
+	want := map[string]map[[32]byte]int{addrs[0]: {}, addrs[1]: {}, addrs[2]: {}}
+	for i, size := range []int{500, 70_000, 300, 200_000, 5000, 800} {
+		to := [][]string{{addrs[0]}, addrs, {addrs[1], addrs[2]}}[i%3]
+		msg := letter(i, size, to[0])
+		_, err := c.send("274990000000145@"+patientDomain, to, msg)
+		must(t, err)
+		for _, a := range to {
+			want[a][sha256.Sum256(msg)]++
+		}
+	}
+	c.quit()
+	if out, err := h.run("fsck", "--rebuild", "--config", h.config); err == nil || !strings.Contains(out, "stop the daemon first") {
+		t.Errorf("rebuild beside the daemon: %v\n%s", err, out)
+	}
+	must(t, h.stop())
+	if out, err := h.run("fsck", "--rebuild", "--config", h.config); err == nil || !strings.Contains(out, "can be read") {
+		t.Errorf("rebuild of a sound store: %v\n%s", err, out)
+	}
+	must(t, os.Remove(h.path("data/index.db")))
+	must(t, os.Remove(h.path("data/meta.db")))
+	out, err := h.run("fsck", "--rebuild", "--config", h.config)
+	if err != nil || !strings.Contains(out, "3 BALs, 12 messages") || !strings.Contains(out, "6 bodies") || !strings.Contains(out, "member add") {
+		t.Fatalf("rebuild: %v\n%s", err, out)
+	}
+	if out, err := h.run("fsck", "--config", h.config); err != nil || !strings.Contains(out, "no problem found") {
+		t.Errorf("fsck: %v\n%s", err, out)
+	}
+	h.start()
+	for _, a := range addrs {
+		user, password := h.addMember(a, "local:neuf")
+		got := fetchHashes(t, h, user, password)
+		for sum, n := range want[a] {
+			if got[sum] != n {
+				t.Errorf("%s: a letter is there %d times, want %d", a, got[sum], n)
+			}
+		}
+		if len(got) != len(want[a]) {
+			t.Errorf("%s: %d letters, want %d", a, len(got), len(want[a]))
+		}
+	}
+	c, err = h.dial()
+	must(t, err)
+	_, err = c.send("274990000000145@"+patientDomain, addrs, letter(99, 2000, addrs[0]))
+	must(t, err)
+	must(t, h.stop())
+	nothingInClear(t, h.path("data"))
+	if left, _ := filepath.Glob(h.path("data/rebuild.db")); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+}
