@@ -199,7 +199,7 @@ func countLost(dir string) (n int, err error) {
 	return n, nil
 }
 
-// readKeys opens the keys and yields the slots in use that open.
+// readKeys opens the keys and yields the slots that open, those of destroyed BALs among them.
 func (r *rebuild) readKeys() ([]slot, error) {
 	keys, all, err := keysAlone(r.opt.Dir, r.opt.MasterKey)
 	if err != nil {
@@ -212,6 +212,7 @@ func (r *rebuild) readKeys() ([]slot, error) {
 		case n == storeSlot:
 		case destroyed:
 			r.out.Destroyed++
+			slots = append(slots, s)
 		case keys.bals[BALID(n)] == nil:
 			r.out.Unopened = append(r.out.Unopened, n)
 		default:
@@ -300,6 +301,9 @@ func (r *rebuild) loadBALs(tx *bolt.Tx) error {
 		if b.fault != nil {
 			return b.fault
 		}
+		if b.State == Destroyed {
+			continue
+		}
 		r.bals[id] = &rebuiltBAL{bal: b.BAL, inbox: m.boxes[b.names["INBOX"]].rec}
 		r.out.Messages += int(b.Messages)
 	}
@@ -329,12 +333,23 @@ func (r *rebuild) begin(tx *bolt.Tx, slots []slot) error {
 		if last[s.address] != s.number {
 			continue
 		}
-		if err := r.makeBAL(tx, s); err != nil {
+		put := r.makeBAL
+		if s.state == slotGone {
+			put = r.keepDestroyed
+		}
+		if err := put(tx, s); err != nil {
 			return err
 		}
 	}
 	r.out.BALs = len(r.bals)
 	return errors.Join(tx.Bucket(bucketNames[bktSys]).Put(sysKey, encodeSys(r.sys)), b.Put(rebuildBucket, keyID(0)))
+}
+
+// keepDestroyed writes the record that keeps the address of a destroyed BAL from being given again.
+func (r *rebuild) keepDestroyed(tx *bolt.Tx, s slot) error {
+	bal := BAL{ID: BALID(s.number), Address: s.address, Kind: s.kind, State: Destroyed, Listing: Published, Created: s.created,
+		Destroyed: Destruction{At: s.destroyed, KeyGone: true, Wiped: true}}
+	return tx.Bucket(bucketNames[bktBAL]).Put(keyBAL(bal.ID), encodeBAL(bal))
 }
 
 func (r *rebuild) makeBAL(tx *bolt.Tx, s slot) error {

@@ -56,6 +56,12 @@ func testRebuild(t *testing.T, damage string) {
 	want := map[store.Address][]string{}
 	var ids []store.MessageID
 	validity := box(t, s, a.ID, "INBOX").UIDValidity
+	const destroyed = "gone@bal.example"
+	storetest.Deliver(t, s, storetest.AddBAL(t, s, destroyed, store.ORG).ID, raw)
+	do(t, s, store.SetBALState{Address: destroyed, State: store.Closed})
+	if _, err := s.DestroyBAL(ctx, destroyed); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 60 {
 		to := [][]store.BAL{{a}, {b}, {a, b, c}, {c}}[i%4]
 		ids = append(ids, deliverTo(t, s, letterTo(i), to...))
@@ -104,12 +110,15 @@ func testRebuild(t *testing.T, damage string) {
 		t.Errorf("open: %v; want ErrCorrupt with the way out", err)
 	}
 
+	// The body of the destroyed BAL may be removed already.
+	all, _ := filepath.Glob(filepath.Join(opt.Dir, "blobs", "*", "*"))
+	theirs := len(all) - 60
 	done := int64(0)
 	out, err := store.Rebuild(ctx, store.RebuildOptions{Dir: opt.Dir, Progress: func(_ string, n, total int64) { done = n }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out.BALs != 3 || out.Bodies != 58 || out.Messages != 88 || out.LostCount != 2 || len(out.Lost) != 2 || (out.Kept != "") != (damage != "gone") || done != 60 {
+	if out.BALs != 3 || out.Bodies != 58 || out.Messages != 88 || out.LostCount != 2+theirs || len(out.Lost) != 2+theirs || out.Destroyed != 1 || (out.Kept != "") != (damage != "gone") || done != 60+int64(theirs) {
 		t.Errorf("%+v, progress to %d", out, done)
 	}
 	s = storetest.Open(t, store.Options{Dir: opt.Dir})
@@ -124,6 +133,9 @@ func testRebuild(t *testing.T, damage string) {
 		if boxes, err := s.Mailboxes(was.ID); err != nil || len(boxes) != 6 {
 			t.Errorf("%s: mailboxes %v, %v", was.Address, boxes, err)
 		}
+	}
+	if bal, err := s.BAL(destroyed); err != nil || bal.State != store.Destroyed {
+		t.Errorf("the destroyed BAL: %+v, %v", bal, err)
 	}
 	if v := box(t, s, a.ID, "INBOX").UIDValidity; v <= validity {
 		t.Errorf("UIDVALIDITY %d, it was %d", v, validity)
@@ -141,7 +153,7 @@ func testRebuild(t *testing.T, damage string) {
 	storetest.AddBAL(t, s, "d@bal.example", store.ORG)
 	s.Close()
 	s = storetest.Open(t, store.Options{Dir: opt.Dir})
-	if lost, _ := filepath.Glob(filepath.Join(opt.Dir, "lost", "*")); len(lost) != 2 {
+	if lost, _ := filepath.Glob(filepath.Join(opt.Dir, "lost", "*")); len(lost) != 2+theirs {
 		t.Errorf("in lost: %v", lost)
 	}
 	if got := inboxOf(t, s, b.ID); !slices.Equal(got, want[b.Address]) {
