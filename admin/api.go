@@ -10,21 +10,22 @@ import (
 
 // BAL is a BAL as the command line shows it.
 type BAL struct {
-	Address       string      `json:"address"`
-	Kind          string      `json:"kind"`
-	State         string      `json:"state"`
-	Listing       string      `json:"listing"`
-	Structure     string      `json:"structure,omitempty"`
-	Created       time.Time   `json:"created"`
-	Messages      int64       `json:"messages"`
-	Octets        int64       `json:"octets"`
-	QuotaOctets   int64       `json:"quota_octets"`
-	QuotaMessages int64       `json:"quota_messages"`
-	HeldSince     *time.Time  `json:"held_since,omitempty"`  // beginning of the legal hold
-	Deleted       *DeletedSum `json:"deleted,omitempty"`     // only when one BAL is asked for
-	Unavailable   string      `json:"unavailable,omitempty"` // why it cannot be used: what is kept of it is damaged
-	Members       []Member    `json:"members,omitempty"`     // only when one BAL is asked for
-	Mailboxes     []Mailbox   `json:"mailboxes,omitempty"`   // only when one BAL is asked for
+	Address       string       `json:"address"`
+	Kind          string       `json:"kind"`
+	State         string       `json:"state"`
+	Listing       string       `json:"listing"`
+	Structure     string       `json:"structure,omitempty"`
+	Created       time.Time    `json:"created"`
+	Messages      int64        `json:"messages"`
+	Octets        int64        `json:"octets"`
+	QuotaOctets   int64        `json:"quota_octets"`
+	QuotaMessages int64        `json:"quota_messages"`
+	Destroyed     *Destruction `json:"destroyed,omitempty"`
+	HeldSince     *time.Time   `json:"held_since,omitempty"`  // beginning of the legal hold
+	Deleted       *DeletedSum  `json:"deleted,omitempty"`     // only when one BAL is asked for
+	Unavailable   string       `json:"unavailable,omitempty"` // why it cannot be used: what is kept of it is damaged
+	Members       []Member     `json:"members,omitempty"`     // only when one BAL is asked for
+	Mailboxes     []Mailbox    `json:"mailboxes,omitempty"`   // only when one BAL is asked for
 }
 
 // Member is a person with a role. A hash is never part of it.

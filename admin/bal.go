@@ -15,7 +15,7 @@ import (
 func (s *Server) bal(b store.BAL) BAL {
 	doc := BAL{Address: string(b.Address), Kind: b.Kind.String(), State: b.State.String(), Listing: b.Listing.String(),
 		Structure: b.Structure, Created: b.Created, Messages: b.Messages, Octets: b.Octets,
-		QuotaOctets: b.QuotaOctets, QuotaMessages: b.QuotaMessages}
+		QuotaOctets: b.QuotaOctets, QuotaMessages: b.QuotaMessages, Destroyed: destruction(b)}
 	if b.Held() {
 		doc.HeldSince = &b.HeldSince
 	}

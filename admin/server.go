@@ -236,6 +236,8 @@ func (s *Server) routes() http.Handler {
 		"POST /v1/bals/{address}/members":        s.memberAdd,
 		"DELETE /v1/bals/{address}/members/{id}": s.memberEnd,
 		"GET /v1/bals/{address}/expunged":        s.deleted,
+		"PUT /v1/bals/{address}/state":           s.setState,
+		"POST /v1/bals/{address}/destruction":    s.destroy,
 		"POST /v1/bals/{address}/undelete":       s.undelete,
 		"PUT /v1/bals/{address}/hold":            s.hold,
 		"DELETE /v1/bals/{address}/hold":         s.release,
@@ -309,6 +311,10 @@ func problem(err error) *Problem {
 		return &Problem{http.StatusNotFound, "this BAL has no such member", "mssd bal show prints its members"}
 	case errors.Is(err, store.ErrNoMailbox):
 		return &Problem{http.StatusNotFound, "this BAL has no such mailbox", "mssd bal show prints its mailboxes"}
+	case errors.Is(err, store.ErrDestroyed):
+		return &Problem{http.StatusConflict, "this BAL was destroyed; its address is never given again", "mssd bal show says when"}
+	case errors.Is(err, store.ErrNotClosed):
+		return &Problem{http.StatusConflict, "only a closed BAL can be destroyed", "mssd bal close ends its sessions and refuses its mail"}
 	case errors.Is(err, store.ErrHeld):
 		return &Problem{http.StatusConflict, "this BAL is under legal hold", "mssd bal release ends it"}
 	case errors.Is(err, store.ErrNoSpace):

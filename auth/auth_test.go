@@ -139,6 +139,25 @@ func TestClosedBALLooksLikeWrongPassword(t *testing.T) {
 	}
 }
 
+// What was verified a moment ago opens a destroyed BAL no more than what was not.
+func TestDestroyedBALLooksLikeWrongPassword(t *testing.T) {
+	w := newWorld(t)
+	p, err := w.login(string(pharmacy), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.commit(store.SetBALState{Address: pharmacy, State: store.Closed})
+	if _, err := w.st.DestroyBAL(context.Background(), pharmacy); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.login(string(pharmacy), secret); !errors.Is(err, auth.ErrCredentials) {
+		t.Errorf("got %v", err)
+	}
+	if err := w.a.Check(p, p.Grants[0]); !errors.Is(err, auth.ErrWithdrawn) {
+		t.Errorf("the open session goes on: %v", err)
+	}
+}
+
 func TestMembershipAndCache(t *testing.T) {
 	w := newWorld(t)
 	const user = "anne%equipe@officine.test"

@@ -61,6 +61,7 @@ func TestUnknownAddressesAreNotWritten(t *testing.T) {
 	p.cmd("MAIL FROM:<"+patientINS+"@autre.test>", "250")
 	p.cmd("RCPT TO:<"+patientINS+"@officine.test>", "550 5.1.1")
 	p.cmd("RCPT TO:<fermee@officine.test>", "550 5.2.1")
+	p.cmd("RCPT TO:<detruite@officine.test>", "550 5.2.1")
 	p.cmd("RCPT TO:<"+pharmacy+">", "250")
 	p.cmd("DATA", "354")
 	p.send(prescription + ".\r\n")

@@ -153,6 +153,7 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 		{Address: "declaree@officine.test", Kind: store.PER, State: store.Declared},
 		{Address: "suspendue@officine.test", Kind: store.PER, State: store.Suspended},
 		{Address: "fermee@officine.test", Kind: store.PER, State: store.Closed},
+		{Address: "detruite@officine.test", Kind: store.PER, State: store.Closed},
 		{Address: "pleine@officine.test", Kind: store.PER, State: store.Active, QuotaOctets: 1},
 		{Address: "absente@officine.test", Kind: store.ORG, State: store.Active},
 		{Address: "incertaine@officine.test", Kind: store.ORG, State: store.Active},
@@ -161,6 +162,7 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 		bals = append(bals, store.PutBAL{BAL: b, Create: true})
 	}
 	must(w.store.Commit(t.Context(), &store.Batch{Ops: bals}))(t)
+	must(w.store.DestroyBAL(t.Context(), "detruite@officine.test"))(t)
 	w.dir["absente@officine.test"] = directory.Decision{Answer: directory.Unknown, Action: directory.Refuse550}
 	w.dir["incertaine@officine.test"] = directory.Decision{Answer: directory.CannotTell, Action: directory.Defer451}
 

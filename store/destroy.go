@@ -1,13 +1,10 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 
 	"mssd/trace"
 )
@@ -17,7 +14,7 @@ type Doomed struct {
 	BAL       BAL // as it is now; Messages and Octets are those of its mailboxes
 	Mailboxes int
 	Members   int
-	Expunged  int      // messages that were expunged and could still come back
+	Expunged  int64    // messages that were expunged and could still come back
 	Backups   []Backup // that have its key: with the master key of their day they open its mail
 	Refused   error    // why it cannot be destroyed now (ErrNotClosed, ErrHeld, ErrDestroyed); nil: it can
 }
@@ -27,7 +24,7 @@ type Doomed struct {
 func (d *Doomed) Shredded() bool { return d.BAL.Destroyed.KeyGone && len(d.Backups) == 0 }
 
 // Doom says what DestroyBAL would do, or has done.
-func (s *Store) Doom(ctx context.Context, addr Address) (Doomed, error) {
+func (s *Store) Doom(addr Address) (Doomed, error) {
 	b, err := s.BAL(addr)
 	if err != nil {
 		return Doomed{}, err
@@ -44,7 +41,7 @@ func (s *Store) Doom(ctx context.Context, addr Address) (Doomed, error) {
 	s.mu.RLock()
 	d.Mailboxes = len(s.mem.bals[b.ID].names)
 	s.mu.RUnlock()
-	if d.Expunged, err = s.countOf(ctx, bktExpunged, b.ID); err != nil {
+	if d.Expunged, _, err = s.CountExpunged(b.ID); err != nil {
 		return d, err
 	}
 	all, err := s.Backups()
@@ -56,33 +53,12 @@ func (s *Store) Doom(ctx context.Context, addr Address) (Doomed, error) {
 	return d, err
 }
 
-// countOf counts the records of a BAL, in short transactions.
-func (s *Store) countOf(ctx context.Context, bucket int, bal BALID) (n int, err error) {
-	prefix := keyBAL(bal)
-	for from := prefix; from != nil && err == nil; {
-		err = s.read(func(tx *bolt.Tx) error {
-			c := tx.Bucket(bucketNames[bucket]).Cursor()
-			k, _ := c.Seek(from)
-			for i := 0; i < skipPage && bytes.HasPrefix(k, prefix); i++ {
-				n++
-				k, _ = c.Next()
-			}
-			from = nil
-			if bytes.HasPrefix(k, prefix) {
-				from = bytes.Clone(k)
-			}
-			return ctx.Err()
-		})
-	}
-	return n, err
-}
-
 // DestroyBAL destroys a closed BAL: when it returns without an error the decision and the overwritten key are durable,
 // and its records go in the background, at the next start too. The record and the address of the BAL stay for ever. The
 // events are in the commit of the decision. ErrNotClosed, ErrHeld, ErrDestroyed: nothing was done. After any other error
 // BAL(…).Destroyed tells how far it came; what was decided is done, now or at the next start.
 func (s *Store) DestroyBAL(ctx context.Context, addr Address, events ...trace.Event) (Doomed, error) {
-	d, err := s.Doom(ctx, addr)
+	d, err := s.Doom(addr)
 	if err != nil {
 		return d, err
 	}
@@ -97,7 +73,7 @@ func (s *Store) DestroyBAL(ctx context.Context, addr Address, events ...trace.Ev
 	if err := s.shred(ctx, d.BAL.ID); err != nil {
 		return d, err
 	}
-	after, err := s.Doom(ctx, addr)
+	after, err := s.Doom(addr)
 	d.BAL.State, d.BAL.Destroyed, d.Backups = after.BAL.State, after.BAL.Destroyed, after.Backups
 	return d, err
 }
@@ -137,17 +113,17 @@ func (s *Store) finishDestroying(ctx context.Context) {
 // one does not keep the others.
 func (s *Store) FinishDestroying(ctx context.Context) error {
 	var errs []error
-	any := false
+	work := false
 	for _, b := range s.BALs() {
 		if b.State != Destroyed || b.Destroyed.Wiped {
 			continue
 		}
-		any = true
+		work = true
 		if err := s.wipeAll(ctx, b); err != nil {
 			errs = append(errs, fmt.Errorf("BAL %s: %w", b.Address, err))
 		}
 	}
-	if any {
+	if work {
 		s.sweepMu.Lock()
 		defer s.sweepMu.Unlock()
 		errs = append(errs, s.forgetDead(ctx, &Swept{})) // the files of its bodies

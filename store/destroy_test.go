@@ -196,7 +196,7 @@ func TestDestroy(t *testing.T) {
 	if _, err := s.DestroyBAL(ctx, "nobody@bal.example"); !errors.Is(err, store.ErrNoBAL) {
 		t.Errorf("nobody: %v", err)
 	}
-	plan, err := s.Doom(ctx, doomedAddr)
+	plan, err := s.Doom(doomedAddr)
 	if err != nil || plan.Refused != nil || plan.BAL.Messages != 2 || plan.Mailboxes != 8 || plan.Members != 1 || plan.Expunged != 1 || plan.Shredded() {
 		t.Errorf("%+v, %v", plan, err)
 	}
@@ -366,7 +366,7 @@ func TestDestroyedButBackedUp(t *testing.T) {
 	}
 	do(t, s, store.PutBackup{Backup: store.Backup{ID: s.NewID(), Label: "/mnt/later", Began: time.Now().Add(time.Hour), HighestBAL: d.other}})
 	do(t, s, store.ForgetBackup{ID: done.Backups[0].ID})
-	now, err := s.Doom(ctx, doomedAddr)
+	now, err := s.Doom(doomedAddr)
 	if err != nil || !now.Shredded() {
 		t.Errorf("%+v, %v", now, err)
 	}

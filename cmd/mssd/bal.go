@@ -12,7 +12,8 @@ import (
 
 func newBAL() *cobra.Command {
 	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALList(), newBALShow(), newBALExport(), newBALImport(),
-		newBALDeleted(), newBALUndelete(), newBALHold(), newBALRelease(), newBALRetention(), newBALQuota())
+		newBALDeleted(), newBALUndelete(), newBALHold(), newBALRelease(), newBALRetention(), newBALQuota(),
+		newBALSuspend(), newBALResume(), newBALClose(), newBALDestroy())
 }
 
 func newBALAdd() *cobra.Command {
@@ -107,6 +108,9 @@ func showBAL(w io.Writer, b admin.BAL) {
 	row(w, "address", b.Address)
 	row(w, "kind", b.Kind)
 	row(w, "state", b.State)
+	if d := b.Destroyed; d != nil {
+		row(w, "destroyed", d.At.UTC().Format(time.RFC3339)+", "+progressOf(d))
+	}
 	if b.Unavailable != "" {
 		row(w, "unavailable", b.Unavailable)
 	}
