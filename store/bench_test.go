@@ -69,8 +69,8 @@ func BenchmarkDeliver(b *testing.B) {
 		dir = b.TempDir()
 	}
 	for _, each := range []bool{false, true} {
-		for _, size := range []int{5 << 10, 200 << 10} {
-			for _, writers := range []int{1, 50} {
+		for _, size := range []int{5 << 10, 282 << 10} {
+			for _, writers := range []int{1, 10, 50} {
 				how := "syncfs"
 				if each {
 					how = "fsync"
@@ -100,31 +100,22 @@ func benchDeliver(b *testing.B, dir string, each bool, size, writers int) {
 	}
 	s.CountCommits(&commits)
 	raw := mail(size)
-	var next atomic.Int64
-	var wg sync.WaitGroup
+	if size > 100<<10 {
+		raw = document(size)
+	}
 	b.SetBytes(int64(len(raw)))
 	syncs.Store(0)
 	b.ResetTimer()
 	start, disk := cpu(), written()
-	for range writers {
-		wg.Go(func() {
-			for {
-				n := next.Add(1)
-				if n > int64(b.N) {
-					return
-				}
-				if err := deliverOne(s, boxes[n%20], raw, n); err != nil {
-					b.Error(err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
+	flushed := flushes(dir)
+	deliverMany(b, s, boxes, raw, writers)
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 	b.ReportMetric(float64(cpu()-start)/float64(b.N)/1e6, "cpu-ms/msg")
 	b.ReportMetric(float64(syncs.Load()+2*commits.Load())/float64(b.N), "syncs/msg") // a commit of bbolt is two
+	if flushed >= 0 {
+		b.ReportMetric(float64(flushes(dir)-flushed)/float64(b.N), "flushes/msg")
+	}
 	b.ReportMetric(float64(written()-disk)/float64(b.N)/1024, "disk-KB/msg")
 	b.ReportMetric(float64(b.N)/float64(max(commits.Load(), 1)), "msg/commit")
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"strings"
@@ -165,12 +166,23 @@ func child(b *testing.B, dir, addr, what string) map[string]float64 {
 // scaleChild measures one store.
 func scaleChild(dir string) {
 	addr, what := store.Address(os.Getenv("MSSD_STORE_SCALE_ADDR")), os.Getenv("MSSD_STORE_SCALE_WHAT")
-	start := time.Now()
+	if p := os.Getenv("MSSD_STORE_SCALE_PROFILE"); p != "" {
+		f, err := os.Create(p)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	start, used := time.Now(), cpu()
 	s, err := store.Open(store.Options{Dir: dir})
 	if err != nil {
 		panic(err)
 	}
+	pprof.StopCPUProfile()
 	fmt.Println("open-ms", time.Since(start).Seconds()*1e3)
+	fmt.Println("open-cpu-ms", float64(cpu()-used)/1e6)
 	anon, all := rss()
 	fmt.Println("anon-MB", anon)
 	fmt.Println("rss-MB", all)
