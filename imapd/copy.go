@@ -27,8 +27,12 @@ func (c *conn) cmdCopy(cmd *wire.Command) (response, error) {
 	return response{statusOK, copyCode(res.Ops[0]), cmd.Name + " completed"}, nil
 }
 
-// RFC 6851. One commit moves all: never a copy without the expunge. COPYUID stands before the EXPUNGE
-// responses (Section 4.3), which come from comparing with the store.
+// maxAtOnce bounds the messages that MOVE and STORE change in one commit: while a commit is made everybody else waits
+// for theirs. COPY must be done whole or not at all (RFC 9051, Section 6.4.7), so it is one commit.
+const maxAtOnce = 10_000
+
+// RFC 6851. Each commit moves its part: never a copy without the expunge; a client hears of more than one part by
+// more than one COPYUID, before the EXPUNGE responses (Section 4.3), which come from comparing with the store.
 func (c *conn) cmdMove(cmd *wire.Command) (response, error) {
 	a, runs, to, err := c.copyArgs(cmd)
 	if err != nil {
@@ -40,15 +44,19 @@ func (c *conn) cmdMove(cmd *wire.Command) (response, error) {
 	if len(runs) == 0 {
 		return okay(cmd.Name + " completed, nothing to move"), nil
 	}
-	res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
-		Ops:    []store.Op{store.Move{From: c.sel.ref, Runs: runs, To: to}},
-		Events: []trace.Event{c.event(trace.Moved, c.sel.ref, "")},
-	})
-	if err != nil {
-		return response{}, tryCreate(err)
+	moved := 0
+	for part, rest := cutRuns(runs, maxAtOnce); len(part) > 0; part, rest = cutRuns(rest, maxAtOnce) {
+		res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
+			Ops:    []store.Op{store.Move{From: c.sel.ref, Runs: part, To: to}},
+			Events: []trace.Event{c.event(trace.Moved, c.sel.ref, "")},
+		})
+		if err != nil {
+			return response{}, tryCreate(err)
+		}
+		c.copyUID(res.Ops[0])
+		moved += runsCount(res.Ops[0].UIDs)
 	}
-	c.copyUID(res.Ops[0])
-	if runsCount(res.Ops[0].UIDs) < runsCount(runs) && !a.UID {
+	if moved < runsCount(runs) && !a.UID {
 		return response{}, no("EXPUNGEISSUED", "Some of the messages no longer exist")
 	}
 	return okay(cmd.Name + " completed"), nil

@@ -46,17 +46,21 @@ func (c *conn) cmdStore(cmd *wire.Command) (response, error) {
 	if err := c.sync(noExpunge); err != nil {
 		return response{}, err
 	}
-	before := c.sel.modSeq
-	op := store.StoreFlags{Ref: c.sel.ref, Runs: runs, Mode: storeMode(a.Mode), Flags: storeFlag(a.Flags.System), Keywords: a.Flags.Keywords}
-	res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
-		Ops:    []store.Op{op},
-		Events: []trace.Event{c.event(trace.Flagged, c.sel.ref, "", trace.Attr{Key: trace.KeyFlags, Value: describeFlags(a)})},
-	})
-	if err != nil {
-		return response{}, err
+	before, done := c.sel.modSeq, 0
+	for part, rest := cutRuns(runs, maxAtOnce); len(part) > 0; part, rest = cutRuns(rest, maxAtOnce) {
+		op := store.StoreFlags{Ref: c.sel.ref, Runs: part, Mode: storeMode(a.Mode), Flags: storeFlag(a.Flags.System), Keywords: a.Flags.Keywords}
+		res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
+			Ops:    []store.Op{op},
+			Events: []trace.Event{c.event(trace.Flagged, c.sel.ref, "", trace.Attr{Key: trace.KeyFlags, Value: describeFlags(a)})},
+		})
+		if err != nil {
+			return response{}, err
+		}
+		c.tellRows(res, before, a.Silent, a.UID)
+		before = res.Ops[0].ModSeq
+		done += runsCount(res.Ops[0].UIDs)
 	}
-	c.tellRows(res, before, a.Silent, a.UID)
-	if runsCount(res.Ops[0].UIDs) < runsCount(runs) && !a.UID {
+	if done < runsCount(runs) && !a.UID {
 		return response{}, no("EXPUNGEISSUED", "Some of the messages no longer exist")
 	}
 	return okay(cmd.Name + " completed"), nil
@@ -97,5 +101,5 @@ func (c *conn) tellRows(res *store.Result, before store.ModSeq, silent, withUID 
 			c.flagsOf(r, withUID)
 		}
 	}
-	c.sel.own = ownChange{before: before, after: res.Ops[0].ModSeq, uids: res.Ops[0].UIDs, silent: silent}
+	c.sel.own = append(c.sel.own, ownChange{before: before, after: res.Ops[0].ModSeq, uids: res.Ops[0].UIDs, silent: silent})
 }

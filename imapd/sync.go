@@ -21,7 +21,7 @@ type selected struct {
 	// recent are the messages that this session is the first to see (RFC 3501, Section 2.3.2): those from
 	// recentFrom on within the snapshot, later ones run by run.
 	recent   []store.Run
-	own      ownChange
+	own      []ownChange
 	keywords []string
 	watch    *store.Watcher
 }
@@ -67,11 +67,11 @@ func (c *conn) sync(how announce) error {
 	}
 	c.newKeywords()
 	for _, r := range ch.Rows {
-		if r.UID < old && !s.own.hides(r) {
+		if r.UID < old && !hides(s.own, r) {
 			c.flagsOf(r, false)
 		}
 	}
-	s.own = ownChange{}
+	s.own = nil
 	s.modSeq = ch.Mailbox.HighestModSeq
 	return nil
 }
@@ -214,6 +214,8 @@ type ownChange struct {
 
 // hides says whether sync need not tell of a row: the client knows. A silent change is hidden only when nobody
 // else wrote in between, since a row then shows that other change too.
-func (o ownChange) hides(r store.Row) bool {
-	return r.ModSeq == o.after && runsHold(o.uids, r.UID) && (!o.silent || o.after == o.before+1)
+func hides(own []ownChange, r store.Row) bool {
+	return slices.ContainsFunc(own, func(o ownChange) bool {
+		return r.ModSeq == o.after && runsHold(o.uids, r.UID) && (!o.silent || o.after == o.before+1)
+	})
 }

@@ -201,6 +201,20 @@ func addRun(runs []store.Run, first store.UID, count uint32) []store.Run {
 	return append(runs, store.Run{First: first, Count: count})
 }
 
+// cutRuns takes the first n UIDs of runs.
+func cutRuns(runs []store.Run, n uint32) (first, rest []store.Run) {
+	for i, r := range runs {
+		if r.Count > n {
+			first = append(runs[:i:i], store.Run{First: r.First, Count: n})
+			return first, append([]store.Run{{First: r.First + store.UID(n), Count: r.Count - n}}, runs[i+1:]...)
+		}
+		if n -= r.Count; n == 0 {
+			return runs[: i+1 : i+1], runs[i+1:]
+		}
+	}
+	return runs, nil
+}
+
 // runsCount is how many UIDs the runs hold.
 func runsCount(runs []store.Run) int {
 	n := 0
