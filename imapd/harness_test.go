@@ -88,6 +88,12 @@ func must[T any](t testing.TB, what string) func(T, error) T {
 // newWorld starts a server; change may alter its fields before.
 func newWorld(t testing.TB, change func(*Server)) *world {
 	t.Helper()
+	return newWorldAt(t, change, nil)
+}
+
+// newWorldAt is newWorld with a clock for the store.
+func newWorldAt(t testing.TB, change func(*Server), now func() time.Time) *world {
+	t.Helper()
 	dir := t.TempDir()
 	p, err := pki()
 	if err != nil {
@@ -101,7 +107,7 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 	logs := &syncBuffer{}
 	log := slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	front := must[*tlsconf.Front](t, "front")(tlsconf.NewFront(tlsconf.FrontConfig{Name: "imap", CertFile: cert, KeyFile: key}))
-	st := must[*store.Store](t, "store")(store.Open(store.Options{Dir: filepath.Join(dir, "store"), Create: true, NoSync: true, Log: log}))
+	st := must[*store.Store](t, "store")(store.Open(store.Options{Dir: filepath.Join(dir, "store"), Create: true, NoSync: true, Log: log, Now: now}))
 	w := &world{t: t, store: st, ca: ca, logs: logs, dir: filepath.Join(dir, "store")}
 	argon := auth.Params{Time: 1, MemoryKiB: 64, Threads: 1}
 	hash := must[string](t, "hash")(auth.HashPassword(argon, password))
