@@ -118,6 +118,28 @@ func TestCreationInterrupted(t *testing.T) {
 	}
 }
 
+// A power cut in a creation can leave the name of an index and some of its pages: the next creation begins it anew. Where
+// there are keys the index was whole, and is never thrown away.
+func TestCreationTornIndex(t *testing.T) {
+	for _, size := range []int64{0, 100, 4096, 7168, 16384} {
+		opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true}
+		if err := os.MkdirAll(filepath.Join(opt.Dir, "blobs"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		index := filepath.Join(opt.Dir, "index.db")
+		os.WriteFile(index, make([]byte, size), 0o600)
+		storetest.Open(t, opt).Close()
+		os.Remove(filepath.Join(opt.Dir, "VERSION"))
+		os.WriteFile(index, make([]byte, max(size, 1)), 0o600)
+		if s, err := store.Open(opt); !errors.Is(err, store.ErrCorrupt) {
+			t.Errorf("an index of %d octets beside keys: %v, want ErrCorrupt", size, err)
+			if err == nil {
+				s.Close()
+			}
+		}
+	}
+}
+
 // New keys for a store that holds something would part it from its own pseudonyms.
 func TestKeysAreNotMadeAnew(t *testing.T) {
 	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true}

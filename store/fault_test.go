@@ -176,8 +176,14 @@ func testFault(t *testing.T, way string, f fault) {
 	}
 }
 
-// TestMain runs the child of TestKill in its own process.
+// TestMain runs the children of TestKill and TestPowerCut in processes of their own.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 6 && os.Args[1] == crashWord {
+		crashChild(os.Args[2], os.Args[3], os.Args[4], os.Args[5])
+	}
+	if len(os.Args) == 5 && os.Args[1] == compareWord {
+		compareChild(os.Args[2], os.Args[3], os.Args[4])
+	}
 	if dir := os.Getenv("MSSD_STORE_KILL_CHILD"); dir != "" {
 		killChild(dir)
 	}

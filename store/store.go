@@ -286,7 +286,16 @@ func (s *Store) openIndex() error {
 			return err
 		}
 	}
-	if s.index, err = openBolt(path, boltOptions{mmap: mmapSize, noSync: s.opt.NoSync, statistics: true}); err != nil {
+	how := boltOptions{mmap: mmapSize, noSync: s.opt.NoSync, statistics: true}
+	s.index, err = openBolt(path, how)
+	if errors.Is(err, ErrCorrupt) && s.opt.Create && s.neverInUse() {
+		// A power cut in a creation may leave the name and not what the file held.
+		if err := s.fs.Remove(path); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
+		s.index, err = openBolt(path, how)
+	}
+	if err != nil {
 		return err
 	}
 	if s.indexFile, err = os.Stat(path); err != nil {
@@ -347,6 +356,13 @@ func addBuckets(db *bolt.DB) error {
 	})
 }
 
+// neverInUse reports whether a creation broke off before there were keys: they are made, durably, behind the index.
+func (s *Store) neverInUse() bool {
+	_, err := os.Lstat(filepath.Join(s.dir, "keys"))
+	bodies, err2 := os.ReadDir(filepath.Join(s.dir, "blobs"))
+	return errors.Is(err, fs.ErrNotExist) && err2 == nil && len(bodies) == 0
+}
+
 func initIndex(tx *bolt.Tx) error {
 	for _, n := range bucketNames {
 		if _, err := tx.CreateBucketIfNotExists(n); err != nil {
@@ -391,6 +407,9 @@ func openBolt(path string, o boltOptions) (db *bolt.DB, err error) {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, path)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
+	}
+	if st, err2 := os.Stat(path); err2 == nil && st.Size() < 2*int64(os.Getpagesize()) {
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err) // shorter than its two heads
 	}
 	return nil, fmt.Errorf("store: open %s: %w", path, err)
 }

@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 var testOnly = map[string][]string{
 	"tlsconf/testpki":     {"cmd/"},
 	"store/storetest":     {},
+	"store/crashtest":     {},
 	"directory/slapdtest": {},
 }
 
