@@ -32,6 +32,7 @@ type crashStep struct {
 	Dump   string      // the store after it; "" where none is open yet
 	Mails  []crashMail // delivered by it, guarded against repetition
 	Group  bool        // its mails are on their way at the same time: any of them may be there
+	Gone   []byte      // from here on these octets stand nowhere in the file of the keys
 	Rotate bool        // from here on only Master opens the store
 }
 
@@ -313,20 +314,41 @@ var crashScenarios = map[string][]func(w *crashWriter){
 		w.deliver(11, 700, w.box("a@bal.example", "INBOX"))
 		w.close()
 	}},
-	"sweep of dead bodies": {setupPhase, func(w *crashWriter) {
+	"expunged mail, sweep": {setupPhase, func(w *crashWriter) {
 		w.open(store.Options{})
 		in := w.box("a@bal.example", "INBOX")
-		w.do("flag", store.StoreFlags{Ref: in, Runs: one(1), Mode: store.Add, Flags: store.Deleted})
-		w.do("expunge", store.Expunge{Ref: in, Runs: one(1)})
+		w.do("flag", store.StoreFlags{Ref: in, Runs: []store.Run{{First: 1, Count: 2}}, Mode: store.Add, Flags: store.Deleted})
+		w.do("expunge", store.Expunge{Ref: in, Runs: []store.Run{{First: 1, Count: 2}}})
+		gone, err := w.s.Expunged(ctx, in.BAL, store.ExpungedID{}, 10)
+		crashFail(err)
+		w.do("undelete", store.Undelete{BAL: in.BAL, Which: []store.ExpungedID{gone[0].ExpungedID}})
 		w.close()
 	}, func(w *crashWriter) {
-		dead := bodyFiles(w.dir)
 		w.open(store.Options{RetainExpunged: -1})
-		for end := time.Now().Add(time.Minute); bodyFiles(w.dir) == dead; time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
-				crashFail(fmt.Errorf("nothing was swept"))
-			}
+		dead := bodyFiles(w.dir)
+		w.step("sweep", func(*crashStep) {
+			_, err := w.s.Sweep(ctx, true)
+			crashFail(err)
+		})
+		if bodyFiles(w.dir) >= dead {
+			crashFail(fmt.Errorf("nothing was swept"))
 		}
+		w.close()
+	}},
+	"destruction of a BAL": {setupPhase, func(w *crashWriter) {
+		w.open(store.Options{})
+		a, err := w.s.BAL("a@bal.example")
+		crashFail(err)
+		w.do("close BAL", store.SetBALState{Address: a.Address, State: store.Closed})
+		keys, err := os.ReadFile(filepath.Join(w.dir, "keys"))
+		crashFail(err)
+		off, _ := store.SlotPlace(a.ID)
+		w.step("destroy", func(st *crashStep) {
+			st.Gone = keys[off+16 : off+76] // the key, wrapped
+			_, err := w.s.DestroyBAL(ctx, a.Address)
+			crashFail(err)
+		})
+		w.step("wipe", func(*crashStep) { crashFail(w.s.FinishDestroying(ctx)) })
 		w.close()
 	}},
 	"change of the master key": {setupPhase, func(w *crashWriter) {

@@ -1,12 +1,14 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +18,7 @@ import (
 
 // crashOrder are the scenarios in the order of the table.
 var crashOrder = []string{"create", "deliver", "deliver, each synced by its session", "deliver in groups", "messages", "mailboxes", "BALs",
-	"start after a kill", "sweep of dead bodies", "change of the master key"}
+	"start after a kill", "expunged mail, sweep", "destruction of a BAL", "change of the master key"}
 
 // compare opens what a crash left and holds it against what was acknowledged: all that is there, once, with its octets and
 // UIDs; beside it at most what was on its way, whole. Then what got no answer is sent again.
@@ -24,6 +26,11 @@ func (l *crashLedger) compare(dir string, pos *position) (err error) {
 	s, err := l.open(dir, pos)
 	if err != nil {
 		return err
+	}
+	for i, st := range l.Steps[:pos.Done+1] {
+		if b, err := os.ReadFile(filepath.Join(dir, "keys")); err != nil || len(st.Gone) > 0 && bytes.Contains(b, st.Gone) {
+			return fmt.Errorf("step %d (%s): a key is still there, %v", i, st.Name, errors.Join(err, s.Close()))
+		}
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if pos.Done >= 0 || pos.Begun > 0 {

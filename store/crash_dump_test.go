@@ -15,6 +15,10 @@ import (
 func dumpStore(s *store.Store) (string, error) {
 	var b strings.Builder
 	for _, bal := range s.BALs() {
+		if bal.State == store.Destroyed { // its records go in the background
+			fmt.Fprintf(&b, "destroyed %d %s\n", bal.ID, bal.Address)
+			continue
+		}
 		fmt.Fprintf(&b, "bal %d %s %v %v %v %d messages %d octets\n", bal.ID, bal.Address, bal.Kind, bal.State, bal.Listing, bal.Messages, bal.Octets)
 		for _, m := range s.Members(bal.ID) {
 			fmt.Fprintf(&b, "member %d %s %v %v %q\n", bal.ID, m.ID, m.Role, m.Ended, m.PasswordHash)
@@ -27,6 +31,13 @@ func dumpStore(s *store.Store) (string, error) {
 		boxes, err := s.Mailboxes(bal.ID)
 		if err != nil {
 			return "", err
+		}
+		gone, err := s.Expunged(ctx, bal.ID, store.ExpungedID{}, 1000)
+		if err != nil {
+			return "", err
+		}
+		for _, e := range gone {
+			fmt.Fprintf(&b, "expunged %+v\n", e)
 		}
 		for _, m := range boxes {
 			fmt.Fprintf(&b, "mailbox %+v\n", m)
