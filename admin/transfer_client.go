@@ -11,11 +11,33 @@ import (
 	"net/url"
 )
 
-// send sends one request and answers with the body of the answer; a refusal is a *Problem.
+// closingConn tells when it is closed.
+type closingConn struct {
+	net.Conn
+	closed func()
+}
+
+func (c closingConn) Close() error {
+	err := c.Conn.Close()
+	c.closed()
+	return err
+}
+
+// send sends one request; a refusal is a *Problem.
 func (c *Client) send(req *http.Request) (*http.Response, error) {
+	return c.sendTelling(req, func() {})
+}
+
+// sendTelling is send for a request whose body may block. closed is told when the connection is closed, from either side: the
+// transport waits for the body of a request before it says so itself, so the body must be ended by it.
+func (c *Client) sendTelling(req *http.Request, closed func()) (*http.Response, error) {
 	tr := &http.Transport{DisableKeepAlives: true, DisableCompression: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
-		return d.DialContext(ctx, "unix", c.Socket)
+		conn, err := d.DialContext(ctx, "unix", c.Socket)
+		if err != nil {
+			return nil, err
+		}
+		return closingConn{conn, closed}, nil
 	}}
 	resp, err := (&http.Client{Transport: tr}).Do(req)
 	if err != nil {
@@ -174,7 +196,7 @@ func (c *Client) ImportBAL(ctx context.Context, address string, head TransferHea
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.send(req)
+	resp, err := c.sendTelling(req, func() { r.CloseWithError(io.ErrUnexpectedEOF) })
 	if err != nil {
 		r.CloseWithError(err)
 		return nil, err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -325,4 +327,27 @@ func TestFramesAreBounded(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
+}
+
+// A daemon that dies before its first word is noticed.
+func TestImportIntoADyingDaemon(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		if c, err := l.Accept(); err == nil {
+			_, _ = c.Read(make([]byte, 16))
+			c.Close()
+		}
+	}()
+	c := &Client{Socket: socket}
+	if _, err := c.ImportBAL(t.Context(), there, TransferHead{}, func(int64, TransferAnswer) {}); err == nil {
+		t.Error("no error")
+	}
+	<-gone
+	l.Close()
 }
