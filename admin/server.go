@@ -227,6 +227,10 @@ func event(r *http.Request, kind trace.Kind, act string, attrs ...trace.Attr) tr
 // A handler answers with a document or an error; one place writes both.
 type handler func(*http.Request) (any, error)
 
+// mayLast are the requests that a big store or BAL makes long. They end when the command goes away.
+var mayLast = map[string]bool{"POST /v1/fsck": true, "POST /v1/sweep": true, "POST /v1/bals/{address}/undelete": true,
+	"GET /v1/bals/{address}": true, "GET /v1/bals/{address}/expunged": true}
+
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]handler{
@@ -257,6 +261,10 @@ func (s *Server) routes() http.Handler {
 		"POST /v1/backups/{id}/forgotten":        s.backupForget,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if mayLast[pattern] {
+				// The server's limit on reading is for short requests: it would end this one after its body was read.
+				_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+			}
 			doc, err := h(r)
 			if err != nil {
 				p := problem(err)
