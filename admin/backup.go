@@ -28,6 +28,7 @@ type Backup struct {
 	Forgotten  *time.Time `json:"forgotten,omitempty"`
 	Commits    uint64     `json:"commits"`
 	HighestBAL uint32     `json:"highest_bal"`
+	Opens      []string   `json:"opens_destroyed,omitempty"` // destroyed BALs whose mail it can still open
 }
 
 // NewBackup asks for a session.
@@ -249,9 +250,16 @@ func (s *Server) backupList(*http.Request) (any, error) {
 	s.backups.mu.Lock()
 	open := s.backups.id
 	s.backups.mu.Unlock()
+	bals := s.Store.BALs()
 	list := []Backup{}
 	for _, b := range all {
-		list = append(list, backupDoc(b, open))
+		d := backupDoc(b, open)
+		for _, bal := range bals {
+			if bal.State == store.Destroyed && b.Holds(bal.ID, bal.Destroyed.At) {
+				d.Opens = append(d.Opens, string(bal.Address))
+			}
+		}
+		list = append(list, d)
 	}
 	return list, nil
 }

@@ -216,6 +216,9 @@ func newBackupList() *cobra.Command {
 				row(w, "ID", "MOMENT", "STATE", "WHERE")
 				for _, b := range list {
 					row(w, b.ID, b.Began.Format(time.RFC3339), b.State, b.Label)
+					for _, a := range b.Opens {
+						row(w, "", "", "", "still opens the mail of "+a+", which was destroyed")
+					}
 				}
 			})
 		},

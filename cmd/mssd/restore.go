@@ -122,22 +122,23 @@ func giveTo(dir string, before fs.FileInfo) error {
 
 // restoreDoc is what a restore says in JSON.
 type restoreDoc struct {
-	Generation  string    `json:"generation"`
-	Moment      time.Time `json:"moment"`
-	AgeSeconds  int64     `json:"age_seconds"`
-	Seconds     float64   `json:"seconds"`
-	BALs        int64     `json:"bals"`
-	Messages    int64     `json:"messages"`
-	Bodies      int64     `json:"bodies"`
-	Octets      int64     `json:"octets"`
-	Mailboxes   int       `json:"mailboxes"`
-	Absent      []string  `json:"absent"`
-	AbsentCount int64     `json:"absent_count"`
-	Problems    []string  `json:"problems"`
-	Opened      bool      `json:"opened"`
-	Lost        []lostDoc `json:"lost"`
-	LostWhole   bool      `json:"lost_whole"`
-	LostError   string    `json:"lost_error,omitempty"`
+	Generation  string          `json:"generation"`
+	Moment      time.Time       `json:"moment"`
+	AgeSeconds  int64           `json:"age_seconds"`
+	Seconds     float64         `json:"seconds"`
+	BALs        int64           `json:"bals"`
+	Messages    int64           `json:"messages"`
+	Bodies      int64           `json:"bodies"`
+	Octets      int64           `json:"octets"`
+	Mailboxes   int             `json:"mailboxes"`
+	Absent      []string        `json:"absent"`
+	AbsentCount int64           `json:"absent_count"`
+	Problems    []string        `json:"problems"`
+	Opened      bool            `json:"opened"`
+	Destroyed   []store.Address `json:"destroyed_since"`
+	Lost        []lostDoc       `json:"lost"`
+	LostWhole   bool            `json:"lost_whole"`
+	LostError   string          `json:"lost_error,omitempty"`
 }
 
 type lostDoc struct {
@@ -151,7 +152,7 @@ type lostDoc struct {
 func restoreDocOf(r *backup.Restored) restoreDoc {
 	m := r.Manifest
 	d := restoreDoc{r.Generation, m.Time, int64(r.Age.Seconds()), r.Took.Seconds(), m.BALs, m.Messages, r.Bodies, r.Octets, r.Renewed.Mailboxes,
-		names(r.Absent), r.AbsentAll, r.Problems, r.Opened, []lostDoc{}, r.LostWhole, ""}
+		names(r.Absent), r.AbsentAll, r.Problems, r.Opened, r.Destroyed, []lostDoc{}, r.LostWhole, ""}
 	if r.LostErr != nil {
 		d.LostError = r.LostErr.Error()
 	}
@@ -180,6 +181,9 @@ func showRestored(w io.Writer, r *backup.Restored, opt backup.RestoreOptions) {
 	}
 	for _, p := range r.Problems {
 		row(w, "problem", p)
+	}
+	for _, a := range r.Destroyed {
+		row(w, "destroyed since", fmt.Sprintf("%s: its mail is here again; close and destroy it again (mssd bal destroy)", a))
 	}
 	showLost(w, r, opt)
 	row(w, "took", r.Took.Round(time.Millisecond))

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"mssd/store"
 	"mssd/store/backup"
@@ -565,4 +566,47 @@ func TestLostFromDamagedStore(t *testing.T) {
 // traceKey is the stored form of the number of an event.
 func traceKey(_ *testing.T, _ *world, seq uint64) []byte {
 	return []byte(fmt.Sprintf("%s", []byte{0, 0, 0, 0, byte(seq >> 24), byte(seq >> 16), byte(seq >> 8), byte(seq)}))
+}
+
+// A destroyed BAL: each older generation is named that still opens it, the newer ones do not, a restore of an older one
+// says that it is there again, and only when the older ones are gone is it called shredded.
+func TestDestroyedBAL(t *testing.T) {
+	w := newWorld(t)
+	w.deliver(4)
+	first := w.backup(backup.Options{})
+	gone := w.bals[0]
+	now := time.Now().Add(2 * time.Second) // moments are told in seconds
+	must(t, w.s.Close())
+	w.s = storetest.Open(t, store.Options{Dir: w.path("store"), MasterKey: w.key, RetainExpunged: -1, Now: func() time.Time { return now }})
+	_, err := w.s.Commit(context.Background(), &store.Batch{Ops: []store.Op{store.SetBALState{Address: gone.Address, State: store.Closed}}})
+	must(t, err)
+	d, err := w.s.DestroyBAL(context.Background(), gone.Address)
+	must(t, err)
+	if d.Shredded() || len(d.Backups) != 1 || d.Backups[0].ID.String() != first.Moment.ID {
+		t.Errorf("destroyed: %+v, want one backup named", d)
+	}
+	now = now.Add(2 * time.Second)
+	second := w.backup(backup.Options{})
+	if len(second.Opens) != 1 || second.Opens[0].Generation != first.Generation || !slices.Equal(second.Opens[0].BALs, []store.Address{gone.Address}) ||
+		second.DamagedAll+second.Locked > 0 {
+		t.Errorf("second run: %+v", second)
+	}
+	r, err := w.restore(backup.RestoreOptions{Generation: first.Generation})
+	if err != nil || !r.Sound() || !slices.Equal(r.Destroyed, []store.Address{gone.Address}) {
+		t.Errorf("restore of the first: %+v %v", r, err)
+	}
+	if r, err = w.restore(backup.RestoreOptions{}); err != nil || !r.Sound() || len(r.Destroyed) > 0 {
+		t.Errorf("restore of the second: %+v %v", r, err)
+	}
+	dir, err := backup.Open(w.path("backup"), backup.Write)
+	must(t, err)
+	defer dir.Close()
+	p, err := backup.Prune(context.Background(), dir, 1, nil)
+	must(t, err)
+	for _, id := range p.IDs {
+		must(t, backup.Local{Store: w.s}.Forget(context.Background(), id))
+	}
+	if d, err := w.s.Doom(context.Background(), gone.Address); err != nil || !d.Shredded() {
+		t.Errorf("after the older backup is gone: %+v %v, want shredded", d, err)
+	}
 }

@@ -40,11 +40,12 @@ type Restored struct {
 	Absent     []trace.ID // bodies of the generation that are not there: damaged in the backup, or before; at most 1000
 	AbsentAll  int64
 	Renewed    store.Renewed
-	Opened     bool     // every body was opened to its end
-	Problems   []string // what Check, and the opening of bodies, found
-	Lost       []Lost   // messages that came after the backup, at most 100,000
-	LostWhole  bool     // the trace of the lost store could be read to its end
-	LostErr    error    // it could not be read at all
+	Destroyed  []store.Address // BALs that were destroyed after this backup: here they are again
+	Opened     bool            // every body was opened to its end
+	Problems   []string        // what Check, and the opening of bodies, found
+	Lost       []Lost          // messages that came after the backup, at most 100,000
+	LostWhole  bool            // the trace of the lost store could be read to its end
+	LostErr    error           // it could not be read at all
 }
 
 // Sound reports whether all that the backup should hold is there again and whole.
@@ -68,7 +69,11 @@ func Restore(ctx context.Context, d *Dir, opt RestoreOptions) (_ Restored, err e
 		opt.Now = time.Now
 	}
 	w := &restore{ctx: ctx, d: d, opt: opt, began: opt.Now()}
-	g, err := w.choose()
+	all, err := d.Generations()
+	if err != nil {
+		return w.Restored, err
+	}
+	g, err := w.choose(all)
 	if err != nil {
 		return w.Restored, err
 	}
@@ -91,6 +96,9 @@ func Restore(ctx context.Context, d *Dir, opt RestoreOptions) (_ Restored, err e
 		return w.Restored, err
 	}
 	w.lost()
+	if err := w.destroyed(&g, all); err != nil {
+		return w.Restored, err
+	}
 	w.Took = opt.Now().Sub(w.began)
 	return w.Restored, nil
 }
@@ -110,11 +118,7 @@ func (w *restore) tell(stage string, done, total int64) {
 }
 
 // choose finds the generation and holds its files to the manifest, and that to its signature.
-func (w *restore) choose() (g Generation, err error) {
-	all, err := w.d.Generations()
-	if err != nil {
-		return g, err
-	}
+func (w *restore) choose(all []Generation) (g Generation, err error) {
 	i := len(all) - 1
 	if w.opt.Generation != "" {
 		i = slices.IndexFunc(all, func(g Generation) bool { return g.Name == w.opt.Generation })
@@ -357,3 +361,36 @@ func (w *restore) lost() {
 		}
 	})
 }
+
+// destroyed finds the BALs whose keys stand in this generation and were destroyed later, as newer generations and the lost
+// store tell.
+func (w *restore) destroyed(g *Generation, all []Generation) error {
+	own, err := readSmall(filepath.Join(g.dir, "keys"), g.Manifest.Keys.Octets)
+	if err != nil {
+		return err
+	}
+	var later []string
+	for _, n := range all {
+		if n.Err == nil && n.Name > g.Name {
+			later = append(later, filepath.Join(n.dir, "keys"))
+		}
+	}
+	if w.opt.LostFrom != "" {
+		later = append(later, filepath.Join(w.opt.LostFrom, "keys"))
+	}
+	for _, path := range later {
+		b, err := readSmall(path, maxKeys)
+		if err != nil {
+			continue // what is damaged says nothing
+		}
+		if bals, err := store.OpensDestroyed(own, b); err == nil {
+			w.Destroyed = append(w.Destroyed, bals...)
+		}
+	}
+	slices.Sort(w.Destroyed)
+	w.Destroyed = slices.Compact(w.Destroyed)
+	return nil
+}
+
+// maxKeys bounds a file of keys, octets: two million BALs.
+const maxKeys = 1 << 30
