@@ -606,7 +606,7 @@ func TestDestroyedBAL(t *testing.T) {
 	for _, id := range p.IDs {
 		must(t, backup.Local{Store: w.s}.Forget(context.Background(), id))
 	}
-	if d, err := w.s.Doom(context.Background(), gone.Address); err != nil || !d.Shredded() {
+	if d, err := w.s.Doom(gone.Address); err != nil || !d.Shredded() {
 		t.Errorf("after the older backup is gone: %+v %v, want shredded", d, err)
 	}
 }
