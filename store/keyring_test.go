@@ -370,21 +370,3 @@ func writeKeyVectors(t *testing.T, dir string, bal BALID, id MessageID) {
 	}
 	t.Log("pseudonym", fmt.Sprintf("%x", k.mac("purpose", "value")))
 }
-
-// TestFirstKeys: a file of keys of the first days is refused by name, with what to do.
-func TestFirstKeys(t *testing.T) {
-	dir, k := newKeys(t)
-	k.close()
-	old, err := os.ReadFile(filepath.Join("testdata", "keys1", "keys"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := filepath.Join(dir, "keys")
-	if err := os.WriteFile(keys, old, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, err = openKeys(&osFiles{}, keys, filepath.Join(dir, "master.key"), false)
-	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "mssd keys 1") || !strings.Contains(err.Error(), "begin a new store") {
-		t.Errorf("%v", err)
-	}
-}

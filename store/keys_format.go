@@ -6,8 +6,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 )
 
@@ -188,16 +190,42 @@ func readKeys(f source, path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store: keys: %w", err)
 	}
-	line, _, _ := bytes.Cut(b, []byte("\n"))
-	switch {
-	case string(line) == keysMagic+"1":
-		return nil, fmt.Errorf("%w: %s says %q, of the first days, and is never converted: move the folder away and begin a new store", ErrVersion, path, line)
-	case bytes.HasPrefix(line, []byte(keysMagic)) && string(line)+"\n" != keysLine():
-		return nil, fmt.Errorf("%w: %s says %q, this program reads version %d", ErrVersion, path, clip(line), keysVersion)
-	case string(line)+"\n" != keysLine() || len(b) < keysHead+slotLen:
+	if err := checkKeysLine(b, path); err != nil {
+		return nil, err
+	}
+	if len(b) < keysHead+slotLen {
 		return nil, fmt.Errorf("%w: %s is not a file of keys", ErrCorrupt, path)
 	}
 	return b, nil
+}
+
+// checkKeysLine looks at the first line of the file.
+func checkKeysLine(b []byte, path string) error {
+	line, _, _ := bytes.Cut(b, []byte("\n"))
+	switch {
+	case string(line)+"\n" == keysLine():
+		return nil
+	case string(line) == keysMagic+"1":
+		return fmt.Errorf("%w: %s says %q, of the first days, and is never converted: move the folder away and begin a new store", ErrVersion, path, line)
+	case bytes.HasPrefix(line, []byte(keysMagic)):
+		return fmt.Errorf("%w: %s says %q, this program reads version %d", ErrVersion, path, clip(line), keysVersion)
+	}
+	return fmt.Errorf("%w: %s is not a file of keys", ErrCorrupt, path)
+}
+
+// keysRefused says whether a file of keys has another version; what else is wrong with it opening it will tell.
+func keysRefused(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	b := make([]byte, len(keysLine())+32)
+	n, _ := io.ReadFull(f, b)
+	if err := checkKeysLine(b[:n], path); errors.Is(err, ErrVersion) {
+		return err
+	}
+	return nil
 }
 
 // eachSlot calls fn for the slots that are not free. With an error only the number of s is certain.

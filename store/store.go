@@ -228,6 +228,9 @@ func (s *Store) layout() error {
 	switch {
 	case err == nil && string(v) == versionLine:
 		s.opt.Create = false
+		if err := keysRefused(filepath.Join(s.dir, "keys")); err != nil {
+			return err // before anything is written
+		}
 	case err == nil && string(v) == "mssd store 0\n":
 		return fmt.Errorf("%w: %s holds a store of version 0, which keeps mail in clear and is never converted: move the folder away and begin a new store", ErrVersion, s.dir)
 	case err == nil:
