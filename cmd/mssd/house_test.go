@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,8 +39,9 @@ type house struct {
 	peer   tls.Certificate // the patient platform's
 	log    *lockedBuffer   // what the daemon wrote
 
-	cmd  *exec.Cmd
-	done chan error
+	under []string // command line that the daemon runs under (strace); none
+	cmd   *exec.Cmd
+	done  chan error
 }
 
 // lockedBuffer is a bytes.Buffer that the daemon's output and the test may use at a time.
@@ -164,7 +166,8 @@ func need(t testing.TB, program string) string {
 // start runs the daemon and returns when the operator answers on the socket.
 func (h *house) start(args ...string) {
 	h.t.Helper()
-	h.cmd = exec.Command("mssd", append([]string{"serve", "--config", h.config}, args...)...)
+	line := append(append(slices.Clone(h.under), "mssd", "serve", "--config", h.config), args...)
+	h.cmd = exec.Command(line[0], line[1:]...)
 	h.cmd.Stdout, h.cmd.Stderr = h.log, h.log
 	h.done = make(chan error, 1)
 	must(h.t, h.cmd.Start())
@@ -190,17 +193,30 @@ func (h *house) kill() {
 	if h.cmd == nil {
 		return
 	}
-	_ = h.cmd.Process.Kill()
+	h.signal(syscall.SIGKILL)
 	<-h.done
 	h.cmd = nil
 }
 
 // stop is SIGTERM; it returns when the process has ended, with its error.
 func (h *house) stop() error {
-	_ = h.cmd.Process.Signal(syscall.SIGTERM)
+	h.signal(syscall.SIGTERM)
 	err := <-h.done
 	h.cmd = nil
 	return err
+}
+
+// signal goes to the daemon itself, also where it runs under another program, which ends with it.
+func (h *house) signal(sig syscall.Signal) {
+	pid := h.cmd.Process.Pid
+	if len(h.under) > 0 {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+		if _, err := fmt.Sscan(string(b), &pid); err != nil {
+			_ = h.cmd.Process.Kill() // it has no child any more
+			return
+		}
+	}
+	_ = syscall.Kill(pid, sig)
 }
 
 // run runs the command line against the daemon.
@@ -233,16 +249,30 @@ func (h *house) addBAL(address, kind string, args ...string) (user, password str
 type client struct {
 	conn net.Conn
 	r    *textproto.Reader
+	wire *countedConn
+}
+
+// countedConn counts the octets that came over the wire.
+type countedConn struct {
+	net.Conn
+	read int64
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.read += int64(n)
+	return n, err
 }
 
 // dial connects, says EHLO, STARTTLS with the peer's certificate, EHLO.
 func (h *house) dial() (*client, error) {
-	conn, err := net.DialTimeout("tcp", h.smtp, 10*time.Second)
+	tcp, err := net.DialTimeout("tcp", h.smtp, 10*time.Second)
 	if err != nil {
 		return nil, err
 	}
+	conn := &countedConn{Conn: tcp}
 	_ = conn.SetDeadline(time.Now().Add(60 * time.Second))
-	c := &client{conn: conn, r: textproto.NewReader(bufio.NewReader(conn))}
+	c := &client{conn: conn, wire: conn, r: textproto.NewReader(bufio.NewReader(conn))}
 	if _, _, err := c.r.ReadResponse(220); err != nil {
 		return c.fail(err)
 	}

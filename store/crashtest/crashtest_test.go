@@ -185,6 +185,13 @@ func TestWriteAndSame(t *testing.T) {
 	if err := d.Same(dir); err != nil {
 		t.Error(err)
 	}
+	loaded := NewDisk("/other")
+	if err := loaded.Load(dir); err != nil {
+		t.Fatal(err)
+	}
+	if loaded.build(Synced, dropAll).Hash() != d.build(Kept, keepAll).Hash() {
+		t.Error("what was loaded is another disk")
+	}
 	f := filepath.Join(dir, "d", "f")
 	for name, spoil := range map[string]func() error{
 		"longer":    func() error { return os.Truncate(f, 100001) },

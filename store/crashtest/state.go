@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -242,4 +243,35 @@ func (c content) same(path string) error {
 		}
 	}
 	return nil
+}
+
+// Load takes over what stands in a real directory, as durable, in place of an empty one.
+func (d *Disk) Load(dir string) error {
+	return filepath.WalkDir(dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil || p == dir {
+			return err
+		}
+		rel, _ := filepath.Rel(dir, p)
+		above, name, _, err := d.find(rel)
+		if err != nil {
+			return err
+		}
+		n := newDir()
+		if !e.IsDir() {
+			b, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			c := content{}.edit()
+			c.truncate(int64(len(b)))
+			for at := 0; at < len(b); at += pageSize {
+				if part := b[at:min(at+pageSize, len(b))]; len(bytes.Trim(part, "\x00")) > 0 {
+					c.write(int64(at), part)
+				}
+			}
+			n = &node{base: c.c, cur: c.c}
+		}
+		above.names[name], above.shown[name] = n, n
+		return nil
+	})
 }
