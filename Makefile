@@ -9,7 +9,7 @@ BENCHTIME     ?= 2s
 TEST_PROGRAMS := slapd slapadd ldapsearch mbsync mutt curl swaks openssl xz script systemd-analyze cc strace
 TEST_PACKAGES := slapd ldap-utils isync mutt curl swaks libnet-ssleay-perl openssl xz-utils dovecot-imapd bsdutils procps systemd gcc libc6-dev strace
 
-.PHONY: build test tools vet staticcheck unit fuzz crash bench bench-target demo clean
+.PHONY: build test tools vet staticcheck unit fuzz crash bench scale bench-target demo clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/mssd ./cmd/mssd
@@ -46,6 +46,13 @@ crash:
 
 bench:
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+# The curves of docs/scale.md: up to 20,000 BALs of 500 messages, and one BAL of 1,000,000. 8 GB of disk; SCALE_DIR is
+# where the stores are made, and stay.
+scale:
+	@test -n "$(SCALE_DIR)" || { echo "usage: make scale SCALE_DIR=<a folder with 10 GB free>"; exit 2; }
+	MSSD_SCALE_DIR="$(SCALE_DIR)" MSSD_SCALE="bals=100,2000,20000 messages=1000,10000,100000,1000000" \
+		$(GO) test -run '^$$' -bench BenchmarkScale -benchtime 1x -timeout 2h ./store
 
 # A daemon with 100 BALs for an outside load harness: D/target.json, D/hooks/start, D/hooks/kill9.
 bench-target: build

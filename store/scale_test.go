@@ -195,6 +195,8 @@ func scaleChild(dir string) {
 		panic(err)
 	}
 	switch what {
+	case "select":
+		askChild(s, in)
 	case "kill":
 		if _, err := tryDeliver(s, in.Ref, raw); err != nil {
 			panic(err)
