@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -106,7 +107,8 @@ func TestFollow(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		s, err := store.Open(store.Options{Dir: filepath.Join(base, "first"), Create: true, NoSync: true, RetainExpunged: -1})
+		keep := rapid.SampledFrom([]time.Duration{time.Hour, -1}).Draw(rt, "expunged mail stays for")
+		s, err := store.Open(store.Options{Dir: filepath.Join(base, "first"), Create: true, NoSync: true, RetainExpunged: keep})
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -256,7 +258,7 @@ func (w *writer) op(rt *rapid.T, b *store.Batch) store.Op {
 	runs := []store.Run{{First: store.UID(rapid.IntRange(1, 4).Draw(rt, "first")), Count: uint32(rapid.IntRange(1, 4).Draw(rt, "count"))}}
 	name := func() string { return rapid.SampledFrom([]string{"A", "A/B", "C", "INBOX"}).Draw(rt, "name") }
 	words := rapid.SampledFrom([][]string{nil, {"urgent"}, {"bio", "Urgent"}}).Draw(rt, "keywords")
-	switch rapid.IntRange(0, 14).Draw(rt, "operation") {
+	switch rapid.IntRange(0, 17).Draw(rt, "operation") {
 	case 0, 1:
 		return store.PutBAL{Create: true, BAL: store.BAL{Address: w.address(rt), Kind: store.ORG, State: store.Active, Listing: store.Published}}
 	case 2:
@@ -278,7 +280,16 @@ func (w *writer) op(rt *rapid.T, b *store.Batch) store.Op {
 	case 10:
 		return store.Move{From: w.ref(rt), Runs: runs, To: w.ref(rt)}
 	case 11:
-		return store.Expunge{Ref: w.ref(rt), Runs: runs}
+		return store.Expunge{Ref: w.ref(rt), Runs: runs, All: rapid.Bool().Draw(rt, "all")}
+	case 12:
+		return store.SetHold{Address: w.address(rt), On: rapid.Bool().Draw(rt, "hold")}
+	case 13:
+		return store.SetRetention{Ref: w.ref(rt), Days: uint32(rapid.IntRange(0, 3).Draw(rt, "days"))}
+	case 14:
+		op := store.Undelete{BAL: w.ref(rt).BAL, Which: []store.ExpungedID{{}}, To: rapid.SampledFrom([]string{"", "", "C", "D/E"}).Draw(rt, "to")}
+		page, _ := w.s.Expunged(ctx, op.BAL, store.ExpungedID{}, rapid.IntRange(0, 4).Draw(rt, "expunged"))
+		op.Which = append(op.Which, ids(page)...)
+		return op
 	}
 	if b.Blob == nil {
 		w.n++

@@ -73,7 +73,7 @@ func testModel(t *testing.T, keep time.Duration) {
 		rt.Repeat(map[string]func(*rapid.T){
 			"": m.check, "deliver": m.deliver, "flags": m.flags, "copy": func(rt *rapid.T) { m.copy(rt, false) },
 			"move": func(rt *rapid.T) { m.copy(rt, true) }, "expunge": m.expunge, "follow": m.follow, "reopen": m.reopen,
-			"undelete": m.undelete, "hold": m.hold, "days": m.days, "quota": m.quota,
+			"undelete": m.undelete, "hold": m.hold, "days": m.days, "quota": m.quota, "quota copy": m.quotaCopy,
 		})
 		m.follow(rt)
 	})
@@ -232,6 +232,41 @@ func (m *machine) sweep() {
 	}
 	limit := m.clk.now().Add(-max(m.opt.RetainExpunged, 0))
 	m.want.expunged = slices.DeleteFunc(m.want.expunged, func(g modelGone) bool { return !g.at.After(limit) })
+}
+
+// quotaCopy sets a quota near to what is there, and copies: all that was asked for, or nothing.
+func (m *machine) quotaCopy(rt *rapid.T) {
+	var octets, messages int64
+	for _, b := range m.want.boxes {
+		for _, ml := range b.mails {
+			octets, messages = octets+int64(len(ml.body)), messages+1
+		}
+	}
+	q := store.BAL{Address: "a@bal.example", QuotaOctets: max(octets+int64(rapid.IntRange(-20, 150).Draw(rt, "octets")), 0), QuotaMessages: max(messages+int64(rapid.IntRange(-1, 5).Draw(rt, "messages")), 0)}
+	do(m.t, m.s, store.PutBAL{BAL: q})
+	runs := m.runs(rt, 0)
+	var fresh []modelMail
+	over := false
+	for _, ml := range m.want.boxes[0].mails {
+		if in(runs, ml.uid) {
+			octets, messages = octets+int64(len(ml.body)), messages+1
+			over = over || q.QuotaOctets > 0 && octets > q.QuotaOctets || q.QuotaMessages > 0 && messages > q.QuotaMessages
+			fresh = append(fresh, ml)
+		}
+	}
+	_, err := m.s.Commit(ctx, &store.Batch{Ops: []store.Op{store.Copy{From: m.refs[0], Runs: runs, To: m.refs[1]}}})
+	if over != errors.Is(err, store.ErrOverQuota) || !over && err != nil {
+		rt.Fatalf("a copy that makes %d octets in %d messages, quota %d and %d: %v", octets, messages, q.QuotaOctets, q.QuotaMessages, err)
+	}
+	if !over {
+		b := &m.want.boxes[1]
+		for _, ml := range fresh {
+			ml.uid = b.next
+			b.next++
+			b.mails = append(b.mails, ml)
+		}
+	}
+	do(m.t, m.s, store.PutBAL{BAL: store.BAL{Address: "a@bal.example"}})
 }
 
 // quota sets a quota near to what is there, and adds a message as a member does: it is judged by counts and octets that
