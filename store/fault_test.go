@@ -184,6 +184,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 5 && os.Args[1] == compareWord {
 		compareChild(os.Args[2], os.Args[3], os.Args[4])
 	}
+	if dir := os.Getenv("MSSD_KEYS_KILL_CHILD"); dir != "" {
+		keysKillChild(dir)
+	}
 	if dir := os.Getenv("MSSD_STORE_KILL_CHILD"); dir != "" {
 		killChild(dir)
 	}
