@@ -54,7 +54,15 @@ func NewZip(dest string) (Writer, error) {
 	z.lines.w = bufio.NewWriter(z.log)
 	z.buf = bufio.NewWriterSize(z.f, 256<<10)
 	z.z = zip.NewWriter(z.buf)
-	z.z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, 3) })
+	var packer *flate.Writer // one for all entries, which come one after the other: its tables are large
+	z.z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
+		if packer == nil {
+			packer, err = flate.NewWriter(w, 3)
+			return packer, err
+		}
+		packer.Reset(w)
+		return packer, nil
+	})
 	return z, nil
 }
 
