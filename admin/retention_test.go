@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -201,6 +203,37 @@ func TestHoldRetentionQuota(t *testing.T) {
 	events, _ := h.store.Trace(t.Context(), 0)
 	if !slices.ContainsFunc(events, func(e trace.Event) bool { return e.Attr(trace.KeyReason) == "ordonnance du tribunal 26/123" }) {
 		t.Error("the reason of the hold does not stand in the trace")
+	}
+}
+
+// TestClockWarning: a clock that jumped is said by sweep and health, until the operator says that it is right.
+func TestClockWarning(t *testing.T) {
+	var years atomic.Int64
+	st, err := store.Open(store.Options{Dir: filepath.Join(t.TempDir(), "data"), Create: true, NoSync: true, Now: func() time.Time { return time.Now().AddDate(int(years.Load()), 0, 0) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	h := open(t, func(s *Server) { s.Store = st })
+	h.store = st
+	h.addBAL(t, addr)
+	in := h.mail(t, "INBOX", "Subject: x\r\n\r\nx\r\n", store.Deleted)
+	h.expungeAll(t, in)
+	for _, c := range []struct {
+		years  int64
+		trust  bool
+		waits  bool
+		purged int
+	}{{0, false, false, 0}, {10, false, true, 0}, {10, false, true, 0}, {10, true, false, 1}, {10, false, false, 0}} {
+		years.Store(c.years)
+		done, err := h.Sweep(t.Context(), c.trust)
+		health, herr := h.Health(t.Context())
+		if err != nil || herr != nil || (done.Waits != "") != c.waits || len(health.Warnings) > 0 != c.waits || done.Purged != c.purged {
+			t.Errorf("%+v: %+v, %v; health %+v, %v", c, done, err, health.Warnings, herr)
+		}
+		if c.waits && (!strings.Contains(done.Waits, "24h0m0s") || health.Warnings[0] != done.Waits && !strings.Contains(health.Warnings[0], "--trust-clock")) {
+			t.Errorf("it says %q, health %q", done.Waits, health.Warnings)
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 const MaxExpunge = 5000
 
 const (
-	maxLook     = 50_000 // rows that it looks at
+	maxLook     = 50_000 // rows and runs that it looks at
 	maxUndelete = 1000   // messages that one operation brings back
 
 	// Never is the retention of a mailbox that keeps its messages, whatever the default of its special use is.
@@ -86,6 +86,9 @@ func (a *apply) expungeable(op Expunge) (rows []Row, rest []Run, err error) {
 	prefix := appendRef(nil, op.Ref)
 	runs, looked := normal(op.Runs), 0
 	for i, run := range runs {
+		if looked++; looked > maxLook {
+			return rows, runs[i:], nil
+		}
 		for k, v := c.Seek(keyRow(op.Ref, run.First)); bytes.HasPrefix(k, prefix); k, v = c.Next() {
 			row, err := decodeRow(k, v)
 			if err != nil {

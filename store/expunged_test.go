@@ -318,6 +318,29 @@ func TestBigExpunge(t *testing.T) {
 	}
 }
 
+// TestExpungeLooksOn: what is \Deleted behind more than one operation looks at is found all the same, among few runs
+// and among many.
+func TestExpungeLooksOn(t *testing.T) {
+	s := storetest.Open(t, store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true})
+	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	in := box(t, s, b.ID, "INBOX").Ref
+	const n = 60_000
+	fill(t, s, in, n, 0)
+	for i, runs := range [][]store.Run{{{First: 1, Count: n}}, nil} {
+		last := store.UID(n - i)
+		for uid := store.UID(1); i == 1 && uid <= n; uid += 2 { // half of the runs are of nothing: twice as many as there are UIDs
+			runs = append(runs, store.Run{First: uid, Count: 1}, store.Run{First: uid + n + 1, Count: 1})
+		}
+		do(t, s, store.StoreFlags{Ref: in, Runs: one(last), Mode: store.Add, Flags: store.Deleted})
+		if err := s.Expunge(ctx, store.Expunge{Ref: in, Runs: runs}); err != nil {
+			t.Fatal(err)
+		}
+		if m := box(t, s, b.ID, "INBOX"); m.Deleted != 0 || m.Messages != uint32(n-i-1) {
+			t.Errorf("%d runs: %d are still \\Deleted, %d messages", len(runs), m.Deleted, m.Messages)
+		}
+	}
+}
+
 // TestHold: nothing of a held BAL is lost, others go on, and after the release all takes its course.
 func TestHold(t *testing.T) {
 	for _, retain := range []time.Duration{0, -1} {
