@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -101,5 +102,48 @@ func TestMomentRefused(t *testing.T) {
 	}
 	if _, err := s.Moment(context.Background(), nil); err == nil {
 		t.Error("a moment of a closed store")
+	}
+}
+
+// A body that is too large for memory is read, summed and opened like others, and a changed octet of it is found.
+func TestMomentLargeBody(t *testing.T) {
+	s := storetest.New(t)
+	bal := storetest.AddBAL(t, s, "pharmacie@test.mssante.fr", store.ORG)
+	noise := make([]byte, 40<<20)
+	rand.NewChaCha8([32]byte{7}).Read(noise)
+	for i := range noise {
+		noise[i] |= 0x80 // no line ends, nothing to parse
+	}
+	id, _ := storetest.Deliver(t, s, bal.ID, "Subject: x\r\n\r\n"+string(noise)+"\r\n")
+	m, err := s.Moment(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	path := filepath.Join(s.Dir(), store.BodyFile(id))
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.Body(id, true, nil)
+	if err != nil || b.Sum != sha256.Sum256(file) || b.Octets != int64(len(file)) || b.Octets < 33<<20 {
+		t.Fatalf("%d octets, %v; the file has %d", b.Octets, err, len(file))
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	file[30<<20] ^= 1
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Body(id, true, nil); !errors.Is(err, store.ErrCorrupt) {
+		t.Errorf("a changed body: %v, want ErrCorrupt", err)
+	}
+	if problems, err := s.VerifyBodies(context.Background(), nil); err != nil || len(problems) != 1 {
+		t.Errorf("VerifyBodies: %v %v, want one problem", problems, err)
+	}
+	file[30<<20] ^= 1
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -240,6 +240,12 @@ func TestBackupWhileServing(t *testing.T) {
 		t.Errorf("backup verify after prune: %v\n%s", err, out)
 	}
 	must(t, h.stop())
+	// A stopped store is opened by the command itself.
+	for _, args := range [][]string{{"--config", h.config}, {"--dir", h.dataDir(), "--master-key", key}} {
+		if out, err := h.plain(append([]string{"backup", dir}, args...)...); err != nil || !strings.Contains(out, "new: 0") {
+			t.Errorf("backup of a stopped store with %v: %v\n%s", args, err, out)
+		}
+	}
 	nothingInClear(t, dir)
 	left, err := filepath.Glob(filepath.Join(h.dataDir(), "spool", "*"))
 	if err != nil || len(left) > 0 {

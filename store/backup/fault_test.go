@@ -610,3 +610,55 @@ func TestDestroyedBAL(t *testing.T) {
 		t.Errorf("after the older backup is gone: %+v %v, want shredded", d, err)
 	}
 }
+
+// spoilt is a Source whose index has a page of nonsense, and says that this is how it stands in the store.
+type spoilt struct{ backup.Local }
+
+func (s spoilt) Begin(ctx context.Context, label string, p store.Progress) (backup.Session, error) {
+	in, err := s.Local.Begin(ctx, label, p)
+	if err != nil {
+		return nil, err
+	}
+	var index bytes.Buffer
+	if err := in.CopyIndex(ctx, &index); err != nil {
+		return nil, err
+	}
+	b := index.Bytes()
+	for i := 2 * os.Getpagesize(); i < len(b); i++ {
+		b[i] = 0xff
+	}
+	return spoiltSession{in, b}, nil
+}
+
+type spoiltSession struct {
+	backup.Session
+	index []byte
+}
+
+func (s spoiltSession) Moment() backup.Moment {
+	m := s.Session.Moment()
+	m.Index.SHA256 = fmt.Sprintf("%x", sha256.Sum256(s.index))
+	return m
+}
+
+func (s spoiltSession) CopyIndex(_ context.Context, w io.Writer) error {
+	_, err := w.Write(s.index)
+	return err
+}
+
+// A store whose index is damaged gets no new generation, and the operator is told: the backup finds it first.
+func TestDamagedIndexOfStore(t *testing.T) {
+	w := newWorld(t)
+	w.deliver(2)
+	w.backup(backup.Options{})
+	d, err := backup.Open(w.path("backup"), backup.Write)
+	must(t, err)
+	_, err = backup.Run(context.Background(), spoilt{backup.Local{Store: w.s}}, d, backup.Options{})
+	must(t, d.Close())
+	if err == nil || !strings.Contains(err.Error(), "index of the store is damaged") {
+		t.Errorf("a run over a damaged index: %v", err)
+	}
+	if v := w.verify(w.key); len(v.Faults) > 0 || v.Generations != 1 {
+		t.Errorf("%+v", v)
+	}
+}
