@@ -28,7 +28,7 @@ func (j *Judge) judge(t *trust, shown []*x509.Certificate, now time.Time) Verdic
 	}
 	chains, at := t.chains(shown, now)
 	if len(chains) == 0 {
-		return v.because(ForeignChain, foreignDetail(leaf), time.Time{})
+		return v.because(ForeignChain, t.foreignDetail(shown), time.Time{})
 	}
 	// Cross-certified authorities give several chains: one good chain is enough.
 	var worst Verdict
@@ -130,12 +130,17 @@ func trimColon(s string) string {
 	return s[:len(s)-2]
 }
 
-func foreignDetail(leaf *x509.Certificate) string {
+func (t *trust) foreignDetail(shown []*x509.Certificate) string {
+	leaf := shown[0]
 	if bytes.Equal(leaf.RawSubject, leaf.RawIssuer) && selfSigned(leaf) {
 		return "self-signed"
 	}
 	if len(leaf.UnhandledCriticalExtensions) > 0 {
 		return "unknown critical extension"
+	}
+	issuer := func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, leaf.RawIssuer) }
+	if !slices.ContainsFunc(shown[1:], issuer) && !slices.ContainsFunc(t.anchors.Certs(), issuer) {
+		return "the certificate of its issuer was not sent and is not among our anchors"
 	}
 	return ""
 }

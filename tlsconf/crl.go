@@ -125,9 +125,12 @@ func loadCRL(name string, anchors *Anchors) (*crl, error) {
 }
 
 func parseCRL(b []byte, anchors *Anchors) (*crl, error) {
-	if block, _ := pem.Decode(b); block != nil {
+	if block, rest := pem.Decode(b); block != nil {
 		if block.Type != "X509 CRL" {
 			return nil, fmt.Errorf("PEM block %q, expected \"X509 CRL\"", block.Type)
+		}
+		if bytes.Contains(rest, []byte("-----BEGIN ")) {
+			return nil, errors.New("more than one PEM block in this file: expected one revocation list in a file")
 		}
 		b = block.Bytes
 	}

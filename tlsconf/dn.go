@@ -2,9 +2,11 @@ package tlsconf
 
 import (
 	"encoding/asn1"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"unicode"
@@ -29,8 +31,27 @@ type DN struct {
 	text string // RFC 4514 form, most specific attribute first: what people read
 }
 
-// attr is one attribute of a name: its type as a dotted OID and its decoded value.
-type attr struct{ oid, value string }
+// attr is one attribute of a name: its type as a dotted OID and its decoded value. A value that is no text is raw: its
+// DER in hexadecimal, which no text equals.
+type attr struct {
+	oid, value string
+	raw        bool
+}
+
+// key is the form in which attributes are compared.
+func (a attr) key() string {
+	if a.raw {
+		return a.oid + "#" + a.value
+	}
+	return a.oid + "=" + foldValue(a.value)
+}
+
+func (a attr) String() string {
+	if a.raw {
+		return typeName(a.oid) + "=#" + a.value
+	}
+	return typeName(a.oid) + "=" + escapeValue(a.value)
+}
 
 // rdn is one relative name; nearly always it has one attribute.
 type rdn []attr
@@ -110,9 +131,9 @@ func rdnFromRaw(der []byte) (rdn, error) {
 	for _, a := range set {
 		v, ok := asn1Text(a.Value)
 		if !ok {
-			v = "#" + hex.EncodeToString(a.Value.FullBytes)
+			v = hex.EncodeToString(a.Value.FullBytes)
 		}
-		r = append(r, attr{a.Type.String(), v})
+		r = append(r, attr{a.Type.String(), v, !ok})
 	}
 	if len(r) == 0 {
 		return nil, errors.New("empty element in the name")
@@ -120,7 +141,8 @@ func rdnFromRaw(der []byte) (rdn, error) {
 	return r, nil
 }
 
-// asn1Text decodes the string types of RFC 5280, Section 4.1.2.4. T61String is read as Latin-1, as everybody does.
+// asn1Text decodes the string types of RFC 5280, Section 4.1.2.4. T61String is read as Latin-1, as everybody does. What
+// is no text in its own type is none: two values that are broken in two ways must not become one.
 func asn1Text(v asn1.RawValue) (string, bool) {
 	if v.Class != asn1.ClassUniversal || v.IsCompound {
 		return "", false
@@ -142,13 +164,21 @@ func asn1Text(v asn1.RawValue) (string, bool) {
 			for i := range u {
 				u[i] = uint16(v.Bytes[2*i])<<8 | uint16(v.Bytes[2*i+1])
 			}
-			return string(utf16.Decode(u)), true
+			rs := utf16.Decode(u)
+			if !slices.Equal(utf16.Encode(rs), u) { // half a surrogate pair
+				return "", false
+			}
+			return string(rs), true
 		}
 	case 28: // UniversalString
 		if len(v.Bytes)%4 == 0 {
 			var b strings.Builder
 			for i := 0; i < len(v.Bytes); i += 4 {
-				b.WriteRune(rune(int32(v.Bytes[i])<<24 | int32(v.Bytes[i+1])<<16 | int32(v.Bytes[i+2])<<8 | int32(v.Bytes[i+3])))
+				r := rune(binary.BigEndian.Uint32(v.Bytes[i:]))
+				if !utf8.ValidRune(r) {
+					return "", false
+				}
+				b.WriteRune(r)
 			}
 			return b.String(), true
 		}
@@ -168,8 +198,7 @@ func newDN(rdns []rdn) DN {
 		folded := make([]string, len(r))
 		shown := make([]string, len(r))
 		for j, a := range r {
-			folded[j] = a.oid + "=" + foldValue(a.value)
-			shown[j] = typeName(a.oid) + "=" + escapeValue(a.value)
+			folded[j], shown[j] = a.key(), a.String()
 		}
 		sort.Strings(folded)
 		sort.Strings(shown)

@@ -115,14 +115,14 @@ func (p *dnParser) attribute() (attr, error) {
 		return attr{}, fmt.Errorf("unknown attribute type %q", name)
 	}
 	p.i = next
-	v, err := p.value()
+	v, raw, err := p.value()
 	if err == nil && v == "" {
 		err = errors.New("empty value")
 	}
 	if err != nil {
 		return attr{}, fmt.Errorf("%s: %w", typeName(oid), err)
 	}
-	return attr{oid, v}, nil
+	return attr{oid, v, raw}, nil
 }
 
 // typeAt reads `  type  =` at i and gives the type and the place after "=".
@@ -161,7 +161,8 @@ func (p *dnParser) separatorAt(i int) bool {
 	return ok || strings.Trim(p.s[i+1:], " ") == ""
 }
 
-func (p *dnParser) value() (string, error) {
+// value reads a value; raw says that it is no text but DER.
+func (p *dnParser) value() (v string, raw bool, err error) {
 	for p.i < len(p.s) && p.s[p.i] == ' ' {
 		p.i++
 	}
@@ -169,28 +170,29 @@ func (p *dnParser) value() (string, error) {
 		return p.hexValue()
 	}
 	if v, ok := p.quotedValue(); ok {
-		return v, nil
+		return v, false, nil
 	}
-	return p.plainValue()
+	v, err = p.plainValue()
+	return v, false, err
 }
 
 // hexValue reads "#" and the BER of the value (RFC 4514, Section 2.4).
-func (p *dnParser) hexValue() (string, error) {
+func (p *dnParser) hexValue() (v string, raw bool, err error) {
 	start := p.i + 1
 	for p.i = start; !p.separatorAt(p.i); p.i++ {
 	}
 	der, err := hex.DecodeString(strings.TrimRight(p.s[start:p.i], " "))
 	if err != nil {
-		return "", errors.New("expected hexadecimal digits after \"#\"")
+		return "", false, errors.New("expected hexadecimal digits after \"#\"")
 	}
-	var v asn1.RawValue
-	if rest, err := asn1.Unmarshal(der, &v); err != nil || len(rest) > 0 {
-		return "", errors.New("expected one BER value after \"#\"")
+	var one asn1.RawValue
+	if rest, err := asn1.Unmarshal(der, &one); err != nil || len(rest) > 0 {
+		return "", false, errors.New("expected one BER value after \"#\"")
 	}
-	if s, ok := asn1Text(v); ok {
-		return s, nil
+	if s, ok := asn1Text(one); ok {
+		return s, false, nil
 	}
-	return "#" + hex.EncodeToString(der), nil
+	return hex.EncodeToString(der), true, nil
 }
 
 // quotedValue reads "…" when a separator follows the closing quote; anything else is a plain value with quotes inside.

@@ -22,14 +22,22 @@ func parseCerts(b []byte) ([]*x509.Certificate, error) {
 		return []*x509.Certificate{c}, nil
 	}
 	var certs []*x509.Certificate
+	blocks := bytes.Count(b, []byte("-----BEGIN "))
 	for n := 1; ; n++ {
 		block, rest := pem.Decode(b)
 		if block == nil {
+			// pem.Decode passes over what it cannot read: an authority would be missing and nobody told.
+			if n <= blocks {
+				return nil, fmt.Errorf("%d of %d PEM blocks cannot be read: expected whole blocks, from -----BEGIN to -----END", blocks-n+1, blocks)
+			}
 			break
 		}
 		b = rest
 		if block.Type == "PKCS7" {
 			return nil, errors.New(`PKCS#7 is not read: convert it with "openssl pkcs7 -print_certs"`)
+		}
+		if block.Type == "TRUSTED CERTIFICATE" {
+			return nil, errors.New(`TRUSTED CERTIFICATE is not read: convert it with "openssl x509"`)
 		}
 		if block.Type != "CERTIFICATE" {
 			continue

@@ -75,3 +75,6 @@ func certsPEM(certs ...*x509.Certificate) []byte {
 	}
 	return out
 }
+
+// CRLPEM is a revocation list as PEM.
+func CRLPEM(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}) }
