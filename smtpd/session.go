@@ -51,7 +51,7 @@ type transaction struct {
 
 // judge gives the verdict on the peer. The Judge remembers it for a minute at most, and not longer than the
 // certificate or the trust data last; a memory of our own would add to that minute (design §2.2).
-func (s *session) judge() tlsconf.Verdict { return s.srv.Judge.Peer(s.state) }
+func (s *session) judge() tlsconf.Verdict { return s.srv.Judge.PeerNow(s.w.ctx, s.state) }
 
 // answer turns an error into what go-smtp prints, logs and records it.
 func (s *session) answer(cmd string, in *delivery.Incoming, to string, err error) error {

@@ -209,7 +209,7 @@ func (j *Judge) usageWanted() string {
 // revocation looks each certificate of the chain up in its issuer's list. The leaf's issuer must have a current one when
 // lists are configured at all; that of the authorities is used when it is there.
 func (j *Judge) revocation(t *trust, v Verdict, chain []*x509.Certificate, now time.Time) Verdict {
-	unknown := false
+	unknown, above := false, false
 	for i := 0; i < len(chain)-1 && j.looksAtRevocation(); i++ {
 		list := t.crls.of(chain[i+1])
 		if list == nil {
@@ -220,7 +220,12 @@ func (j *Judge) revocation(t *trust, v Verdict, chain []*x509.Certificate, now t
 		if when, ok := list.revoked[string(chain[i].SerialNumber.Bytes())]; ok {
 			return v.because(Revoked, trimColon(authority(i)), when)
 		}
-		unknown = unknown || list.stale(now, j.cfg.CRLGrace)
+		if list.stale(now, j.cfg.CRLGrace) {
+			unknown, above = true, above || i > 0
+		}
+	}
+	if len(chain) > 1 && !above {
+		v.issuer = chain[1]
 	}
 	if unknown {
 		return v.because(RevocationUnknown, "", time.Time{})

@@ -26,6 +26,8 @@ type JudgeConfig struct {
 	CRLURLs           []string         // places to fetch lists from (http or https); with neither, revocation is not looked at
 	CRLDir            string           // folder of the copies of what was fetched; required with CRLURLs
 	CRLEvery          time.Duration    // between two questions to a URL; zero is 1 h
+	OCSP              OCSPMode         // whether the authorities' responder is asked, see PeerNow
+	OCSPURL           string           // of the responder, http or https; required unless OCSP is off
 	RequireClientAuth bool             // else serverAuth is accepted too: the official template could not be read
 	CRLGrace          time.Duration    // after nextUpdate; zero is 24 h
 	Log               *slog.Logger     // Optional.
@@ -37,6 +39,7 @@ type Judge struct {
 	cfg   JudgeConfig
 	trust atomic.Pointer[trust]
 	urls  []*crlURL
+	ocsp  *ocspClient // nil: off
 
 	reloading sync.Mutex // one reload at a time
 
@@ -74,7 +77,7 @@ func NewJudge(cfg JudgeConfig) (*Judge, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	j := &Judge{cfg: cfg}
-	if err := j.openURLs(); err != nil {
+	if err := errors.Join(j.openURLs(), j.openOCSP()); err != nil {
 		return nil, err
 	}
 	t := &trust{generation: 1}
@@ -158,6 +161,11 @@ func (j *Judge) Warning() error {
 	faults := slices.Clone(t.notes)
 	for _, u := range j.urls {
 		if err := u.lastError(); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if j.ocsp != nil {
+		if err := j.ocsp.fault(); err != nil {
 			faults = append(faults, err)
 		}
 	}

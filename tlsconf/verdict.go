@@ -55,6 +55,8 @@ type Verdict struct {
 	Detail     string            // more about Reason, ASCII; may be empty
 	At         time.Time         // of expiry, of revocation, of becoming valid
 	Generation uint64            // of the Judge
+
+	issuer *x509.Certificate // of the leaf, where a responder can settle what is left open; else nil
 }
 
 // OK says that the certificate was accepted.
