@@ -132,11 +132,19 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 	w.peers["brief"] = must(pki.Issuing.Issue(testpki.Request{Subject: testpki.Subject{CN: "mail.bref.test"}, DNSNames: []string{"mail.bref.test"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(30 * time.Second), Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}))(t)
 
+	w.peers["self"] = front
+	w.peers["moved"] = must(pki.Operator(testpki.Subject{C: "FR", ST: "Paris (75)", O: "AUTRE PLATEFORME TEST", OU: "300000000000003", CN: "mail.patient.test"}))(t)
+	w.peers["alone"] = must(testpki.SelfSigned(testpki.Request{Subject: testpki.Subject{C: "FR", ST: "Paris (75)", O: "PLATEFORME PATIENT TEST", OU: "300000000000003", CN: "mail.patient.test"}}))(t)
+	w.peers["early"] = must(pki.Issuing.Issue(testpki.Request{NotBefore: time.Now().AddDate(0, 0, 2), NotAfter: time.Now().AddDate(1, 0, 0)}))(t)
+	w.peers["mail"] = must(pki.Issuing.Issue(testpki.Request{Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection}}))(t)
+	w.peers["leaf"] = &testpki.Identity{Cert: w.peers["patient"].Cert, Key: w.peers["patient"].Key, Chain: w.peers["patient"].Chain[:1]}
+
 	signer := must(pki.Signer("signataire.test", "liste@mssante.test"))(t)
 	var list bytes.Buffer
 	check(t, whitelist.Make(&list, []whitelist.Binding{
 		{Domain: "patient.mssante.test", DN: w.peers["patient"].DN(), Description: "patients"},
 		{Domain: "autre.test", DN: w.peers["other"].DN(), Description: "autre"},
+		{Domain: "officine.test", DN: front.DN(), Description: "nous"},
 		{Domain: "bref.test", DN: w.peers["brief"].DN(), Description: "bref"},
 	}, signer.Cert, signer.Key, time.Now().Add(-time.Hour)))
 	check(t, os.WriteFile(file("list.xml"), list.Bytes(), 0o600))

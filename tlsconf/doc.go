@@ -13,7 +13,8 @@
 //  3. A reload that fails changes nothing.
 //  4. The system's own pool of authorities is never used.
 //
-// It does not fetch CRLs and does not ask OCSP: CRLs come from files. It does not compare host names.
+// CRLs come from files and from the URLs of the configuration; one OCSP responder can be asked. Addresses in a peer's
+// certificate are never followed. Host names are not compared.
 //
 // Security: the certificates a peer shows are an attacker's input; their number is bounded before any signature is
 // checked. Names are compared on decoded values (see DN), never as strings. Files named in the configuration are

@@ -41,7 +41,8 @@ type Front struct {
 	outer  *tls.Config
 	loaded atomic.Pointer[frontState]
 
-	mu      sync.Mutex // guards the ticket keys and their setting in a config
+	mu      sync.Mutex // guards what follows, and what is loaded while it is replaced
+	revoked time.Time  // our own certificate, as its responder says; zero: it is not known to be
 	keys    [][32]byte // newest first
 	rotated time.Time
 }
@@ -132,14 +133,17 @@ func (f *Front) Reload() error {
 	if err != nil {
 		return fmt.Errorf("front %s: %w", f.cfg.Name, err)
 	}
-	config := &tls.Config{
-		Certificates: []tls.Certificate{*cert},
-		MinVersion:   f.cfg.MinVersion,
-		CipherSuites: f.cfg.CipherSuites,
-		// The verdict on the peer is the Judge's, after the handshake, so that a refusal can be read by the peer.
-		ClientAuth: f.clientAuth(),
-		Time:       f.cfg.Now,
+	if err := f.replace(cert); err != nil {
+		return err
 	}
+	if err := f.Warning(); err != nil {
+		f.cfg.Log.Warn("certificate needs attention", "front", f.cfg.Name, "err", err)
+	}
+	return nil
+}
+
+// replace shows another certificate; the OCSP answer about the same one stays.
+func (f *Front) replace(cert *tls.Certificate) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.keys) == 0 {
@@ -147,19 +151,25 @@ func (f *Front) Reload() error {
 			return err
 		}
 	}
-	config.SetSessionTicketKeys(f.keys)
-	f.loaded.Store(&frontState{config: config, leaf: cert.Leaf})
-	if err := f.Warning(); err != nil {
-		f.cfg.Log.Warn("certificate needs attention", "front", f.cfg.Name, "err", err)
+	if old := f.loaded.Load(); old != nil && old.leaf.Equal(cert.Leaf) {
+		cert.OCSPStaple = old.config.Certificates[0].OCSPStaple
+	} else {
+		f.revoked = time.Time{}
 	}
+	f.install(cert)
 	return nil
 }
 
 // Warning says what is not right with the certificate in use, nil if nothing: it is expired, expires within 30 days or
-// is not valid yet. It is used all the same: the peer decides.
+// is not valid yet, or is revoked. It is used all the same: the peer decides.
 func (f *Front) Warning() error {
 	leaf, now := f.Leaf(), f.cfg.Now()
+	f.mu.Lock()
+	revoked := f.revoked
+	f.mu.Unlock()
 	switch {
+	case !revoked.IsZero():
+		return fmt.Errorf("%s: certificate was revoked on %s, says its authority", f.cfg.CertFile, day(revoked))
 	case now.After(leaf.NotAfter):
 		return fmt.Errorf("%s: certificate expired on %s", f.cfg.CertFile, day(leaf.NotAfter))
 	case now.Before(leaf.NotBefore):

@@ -166,6 +166,11 @@ type TrustConfig struct {
 	// CRLGrace is how long past its nextUpdate a revocation list is still believed; after it peers of that
 	// authority get 451. Optional.
 	CRLGrace Duration `toml:"crl_grace"`
+	// OCSP says whether the responder at OCSPURL (http or https) is asked about a peer's certificate at MAIL: "off";
+	// "prefer", where the revocation lists decide when it gives no answer; "require", where mail is then answered 451.
+	// A responder that a certificate names is never asked. Optional.
+	OCSP    string `toml:"ocsp"`
+	OCSPURL string `toml:"ocsp_url"`
 	// RequireClientAuth refuses peers whose certificate carries serverAuth only. Optional.
 	RequireClientAuth bool `toml:"require_client_auth"`
 }
@@ -332,7 +337,7 @@ func defaultConfig() *Config {
 			MaxConnectionsPerAddress: 200,
 			IdleTimeout:              Duration(31 * time.Minute),
 		},
-		Trust:     TrustConfig{CRLGrace: Duration(24 * time.Hour), CRLEvery: Duration(time.Hour)},
+		Trust:     TrustConfig{OCSP: "off", CRLGrace: Duration(24 * time.Hour), CRLEvery: Duration(time.Hour)},
 		WhiteList: WhiteListConfig{Every: Duration(time.Hour), SignerNames: listSigners(), WarnAfter: Duration(24 * time.Hour), DeferAfter: Duration(7 * 24 * time.Hour), MaxLossPercent: 20},
 		Directory: DirectoryConfig{
 			StaleAfter:      Duration(48 * time.Hour),

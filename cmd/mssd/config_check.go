@@ -117,6 +117,11 @@ func (c *Config) checkTrust(k *checker) {
 			k.bad("trust.crl_urls", "%q; expected http://host/path or https://host/path", u)
 		}
 	}
+	if _, ok := ocspModes[c.Trust.OCSP]; !ok {
+		k.bad("trust.ocsp", "%q; expected off, prefer or require", c.Trust.OCSP)
+	} else if c.Trust.OCSP != "off" && fetch.Check(c.Trust.OCSPURL, true) != nil {
+		k.bad("trust.ocsp_url", "%q; expected http://host/path or https://host/path, with ocsp = %q", c.Trust.OCSPURL, c.Trust.OCSP)
+	}
 	k.duration("whitelist.every", c.WhiteList.Every, time.Minute, 7*24*time.Hour)
 	switch u := c.WhiteList.URL; {
 	case u == "":

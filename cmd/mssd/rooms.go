@@ -113,6 +113,9 @@ func keeperConfig(c *WhiteListConfig, anchors []string, judge *tlsconf.Judge, di
 	}
 }
 
+// ocspModes are the words of trust.ocsp.
+var ocspModes = map[string]tlsconf.OCSPMode{"off": tlsconf.OCSPOff, "prefer": tlsconf.OCSPPrefer, "require": tlsconf.OCSPRequire}
+
 // listSource is where the white list is fetched from, under the authorities that its signer has; nil: it is a file.
 func listSource(url string, anchors func() *tlsconf.Anchors) *fetch.Source {
 	if url == "" {

@@ -152,6 +152,7 @@ func (d *daemon) loadTrust() error {
 		AnchorFiles: d.cfg.Trust.Anchors, CRLFiles: d.cfg.Trust.CRLs, RequireClientAuth: d.cfg.Trust.RequireClientAuth,
 		CRLGrace: time.Duration(d.cfg.Trust.CRLGrace), CRLURLs: d.cfg.Trust.CRLURLs, CRLEvery: time.Duration(d.cfg.Trust.CRLEvery),
 		CRLDir: filepath.Join(d.cfg.DataDir, "state", "crl"), Log: d.log,
+		OCSP: ocspModes[d.cfg.Trust.OCSP], OCSPURL: d.cfg.Trust.OCSPURL,
 	}); err != nil {
 		return err
 	}
@@ -301,6 +302,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	feeds.Go(func() error { return d.list.Run(background) })
 	feeds.Go(func() error { d.judge.Run(background); return nil })
 	feeds.Go(func() error { d.partners.Run(background); return nil })
+	for _, t := range d.tls {
+		feeds.Go(func() error { t.KeepStapled(background, d.judge.Anchors); return nil })
+	}
 	feeds.Go(func() error { d.dir.Run(background); return nil })
 	feeds.Go(func() error { d.watch(background); return nil })
 	feeds.Go(func() error { d.lookNowAndThen(background); return nil })
