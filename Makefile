@@ -42,7 +42,7 @@ fuzz:
 # with the table of docs/durability.md.
 crash:
 	MSSD_CRASH_ROUNDS=200 $(GO) test -count=1 -timeout 60m -run TestKill ./cmd/mssd ./store
-	MSSD_CRASH_ROUNDS=200 $(GO) test -count=1 -timeout 60m -v -run TestPowerCut ./store ./cmd/mssd
+	MSSD_CRASH_ROUNDS=200 $(GO) test -count=1 -timeout 60m -v -run "TestPowerCut|TestFaultsEverywhere" ./store ./cmd/mssd
 
 bench:
 	PATH="$$PATH:/usr/sbin:/sbin" $(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...

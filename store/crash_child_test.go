@@ -176,8 +176,8 @@ func sendMail(s *store.Store, m crashMail, once bool) (id trace.ID, duplicate bo
 	if once {
 		batch.Once = m.once()
 	}
-	for _, to := range m.To {
-		batch.Ops = append(batch.Ops, store.AddMessage{Ref: to, Delivery: once, Prefix: fmt.Appendf(nil, "Received: for BAL %d\r\n", to.BAL)})
+	for i, to := range m.To {
+		batch.Ops = append(batch.Ops, store.AddMessage{Ref: to, Delivery: once, Prefix: fmt.Appendf(nil, "Received: for number %d\r\n", i)})
 		batch.Events = append(batch.Events, trace.Event{Kind: trace.Committed, Mailbox: uint32(to.Mailbox)})
 	}
 	res, err := s.Commit(ctx, batch)

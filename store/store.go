@@ -290,15 +290,13 @@ func (s *Store) openIndex() error {
 		}
 	}
 	how := boltOptions{mmap: mmapSize, noSync: s.opt.NoSync, statistics: true}
-	s.index, err = openBolt(path, how)
-	if errors.Is(err, ErrCorrupt) && s.opt.Create && s.neverInUse() {
-		// A power cut in a creation may leave the name and not what the file held.
-		if err := s.fs.Remove(path); err != nil {
+	if s.opt.Create && s.neverInUse() {
+		// A power cut in a creation may leave the name and not, or not all of, what the file held.
+		if err := s.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("store: %w", err)
 		}
-		s.index, err = openBolt(path, how)
 	}
-	if err != nil {
+	if s.index, err = openBolt(path, how); err != nil {
 		return err
 	}
 	if s.indexFile, err = os.Stat(path); err != nil {
