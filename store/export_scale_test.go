@@ -27,3 +27,6 @@ func (s *Store) InMeta(id MessageID) bool {
 	_, ok, err := s.meta.get(id, bktMeta)
 	return ok && err == nil
 }
+
+// OpenReplicaNoSync is OpenReplica without any sync.
+func OpenReplicaNoSync(dir string) (*Replica, error) { return openReplica(dir, true) }
