@@ -12,6 +12,8 @@ import (
 	"mssd/store/storetest"
 )
 
+// TestExpungedFaults breaks off a commit at each act, written and not: every message is then a row, or can come back, or
+// is gone with its body; never two of these, never none.
 func TestExpungedFaults(t *testing.T) {
 	type world struct {
 		s    *store.Store
@@ -87,6 +89,7 @@ func TestExpungedFaults(t *testing.T) {
 	}
 }
 
+// TestRemoveInterrupted: a file cannot be removed, and the process ends: the next sweep does it.
 func TestRemoveInterrupted(t *testing.T) {
 	clk := newClock()
 	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true, Now: clk.now, RetainExpunged: time.Hour}

@@ -14,12 +14,7 @@ import (
 	"mssd/trace"
 )
 
-// clock is a time that a test sets.
-
-// days lets the time go on as it does for a daemon that sweeps now and then.
-
 // fill puts n messages of one body into a mailbox.
-
 func fill(t testing.TB, s *store.Store, to store.Ref, n int, flags store.Flag) store.MessageID {
 	t.Helper()
 	blob := storetest.NewBlob(t, s, raw)
@@ -67,9 +62,7 @@ func expunge(t testing.TB, s *store.Store, r store.Ref, runs []store.Run) {
 }
 
 // TestExpungedLife follows mail that a member expunges, in each of the ways there are: it leaves counts and quota at
-
 // once, can be brought back for seven days, and is then gone with its body.
-
 func TestExpungedLife(t *testing.T) {
 	clk := newClock()
 	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true, Now: clk.now}
@@ -132,9 +125,7 @@ func TestExpungedLife(t *testing.T) {
 }
 
 // TestUndeleteTargets: the mailbox by its number, though renamed; by its name, though made anew; Recovered; one that is
-
 // asked for.
-
 func TestUndeleteTargets(t *testing.T) {
 	for _, c := range []struct {
 		name, to, want string
@@ -184,7 +175,6 @@ func TestUndeleteTargets(t *testing.T) {
 }
 
 // TestUndeleteTrace: the life of a message goes on under its new UID.
-
 func TestUndeleteTrace(t *testing.T) {
 	s := storetest.Open(t, store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true})
 	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
@@ -223,7 +213,6 @@ func TestUndeleteTrace(t *testing.T) {
 }
 
 // TestUndeleteQuota: an operator may bring back more than the quota has room for; members then cannot add.
-
 func TestUndeleteQuota(t *testing.T) {
 	s := storetest.Open(t, store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true})
 	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
@@ -244,9 +233,7 @@ func TestUndeleteQuota(t *testing.T) {
 }
 
 // TestBigExpunge removes 12,000 messages in commits of 5,000, deletes a mailbox, lets the rest go by age, and brings
-
 // 5,000 back: other writers get their turn in between.
-
 func TestBigExpunge(t *testing.T) {
 	clk := newClock()
 	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true, Now: clk.now}
@@ -288,9 +275,7 @@ func TestBigExpunge(t *testing.T) {
 }
 
 // TestExpungeLooksOn: what is \Deleted behind more than one operation looks at is found all the same, among few runs
-
 // and among many.
-
 func TestExpungeLooksOn(t *testing.T) {
 	s := storetest.Open(t, store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true})
 	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
@@ -312,24 +297,7 @@ func TestExpungeLooksOn(t *testing.T) {
 	}
 }
 
-// TestHold: nothing of a held BAL is lost, others go on, and after the release all takes its course.
-
-// TestRetention: defaults by special use, mailboxes that say otherwise, the time counted from the coming into the
-
-// mailbox, sessions told, one event per commit.
-
-// TestClockJumps: a clock that goes ahead by years wipes nothing, unless it stands for a day or the operator confirms
-
-// it; one that goes back ages nothing.
-
-// TestExpungedFaults breaks off a commit at each act, written and not: every message is then a row, or can come back, or
-
-// is gone with its body; never two of these, never none.
-
-// TestRemoveInterrupted: a file cannot be removed, and the process ends: the next sweep does it.
-
 // TestExpungedID reads what it writes and refuses the rest.
-
 func TestExpungedID(t *testing.T) {
 	id := store.ExpungedID{At: time.Unix(1234567890, 0).UTC(), Mailbox: 7, UID: 1 << 31}
 	if got, err := store.ParseExpungedID(id.String()); got != id || err != nil {
@@ -343,9 +311,7 @@ func TestExpungedID(t *testing.T) {
 }
 
 // BenchmarkExpunge removes 100,000 messages, brings them back, removes them again and lets them go for good, beside one
-
 // writer: how long each takes, and how long the writer waited at most.
-
 func BenchmarkExpunge(b *testing.B) {
 	const n = 100_000
 	all := []store.Run{{First: 1, Count: ^uint32(0)}}

@@ -15,6 +15,7 @@ import (
 	"mssd/trace"
 )
 
+// clock is a time that a test sets.
 type clock struct {
 	mu sync.Mutex
 	t  time.Time
@@ -34,6 +35,7 @@ func (c *clock) add(d time.Duration) {
 	c.t = c.t.Add(d)
 }
 
+// days lets the time go on as it does for a daemon that sweeps now and then.
 func (c *clock) days(t testing.TB, s *store.Store, n int) (sum store.Swept) {
 	t.Helper()
 	for range n {
@@ -55,6 +57,7 @@ func sweep(t testing.TB, s *store.Store) store.Swept {
 	return sw
 }
 
+// TestHold: nothing of a held BAL is lost, others go on, and after the release all takes its course.
 func TestHold(t *testing.T) {
 	for _, retain := range []time.Duration{0, -1} {
 		t.Run(fmt.Sprint(retain), func(t *testing.T) {
@@ -113,6 +116,8 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestRetention: defaults by special use, mailboxes that say otherwise, the time counted from the coming into the
+// mailbox, sessions told, one event per commit.
 func TestRetention(t *testing.T) {
 	clk := newClock()
 	var mu sync.Mutex
@@ -180,6 +185,8 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// TestClockJumps: a clock that goes ahead by years wipes nothing, unless it stands for a day or the operator confirms
+// it; one that goes back ages nothing.
 func TestClockJumps(t *testing.T) {
 	const years = 10 * 365 * 24 * time.Hour
 	begin := func(t *testing.T) (*store.Store, *clock, *time.Duration, func()) {
