@@ -34,6 +34,7 @@ const (
 type boltHead struct {
 	pageSize int64
 	pages    uint64 // how many there are
+	root     uint64 // page of the bucket of buckets
 	freelist uint64 // page of the list of free pages, boltNoList where there is none
 	tx       uint64
 }
@@ -53,7 +54,7 @@ func readHead(f io.ReaderAt) (h boltHead, ok bool) {
 			continue
 		}
 		if tx := le.Uint64(b[48:]); !ok || tx > h.tx {
-			h, ok = boltHead{pageSize: int64(le.Uint32(b[8:])), freelist: le.Uint64(b[32:]), pages: le.Uint64(b[40:]), tx: tx}, true
+			h, ok = boltHead{pageSize: int64(le.Uint32(b[8:])), root: le.Uint64(b[16:]), freelist: le.Uint64(b[32:]), pages: le.Uint64(b[40:]), tx: tx}, true
 		}
 	}
 	return h, ok

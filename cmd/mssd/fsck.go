@@ -23,6 +23,8 @@ func newFsck() *cobra.Command {
 		Short: "Check every invariant of the store",
 		Long: "Check every invariant of the store and print what is wrong. A running daemon is asked to look while it serves; where none\n" +
 			"answers, the store is opened and looked at here. Exit status 1 when something is wrong.\n\n" +
+			"With --repair, for a stopped store, a new index is made from what can be read of the old one, which is kept: counted\n" +
+			"anew, with what is missing made again where that needs no guess. --dry-run says what it would do.\n\n" +
 			"With --rebuild, for a stopped store whose index.db is lost, a new one is made from the bodies and the keys alone: INBOX\n" +
 			"of each BAL again. A backup is better.",
 		Args: cobra.NoArgs,

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -83,4 +86,88 @@ func TestRebuild(t *testing.T) {
 	if left, _ := filepath.Glob(h.path("data/rebuild.db")); len(left) != 0 {
 		t.Errorf("left: %v", left)
 	}
+}
+
+// TestRepair spoils pages of index.db and a body of a stopped store: fsck --repair mends it, dry first, and IMAP serves
+// every letter whose body is there.
+func TestRepair(t *testing.T) {
+	h := newHouse(t, "")
+	h.start("--create")
+	const bal = "pharmacie@test-officines.mssante.fr"
+	user, password := h.addBAL(bal, "ORG")
+	c, err := h.dial()
+	must(t, err)
+	want := map[[32]byte]int{}
+	for i := range 150 {
+		msg := letter(i, 600, bal)
+		_, err := c.send("274990000000145@"+patientDomain, []string{bal}, msg)
+		must(t, err)
+		want[sha256.Sum256(msg)]++
+	}
+	c.quit()
+	if out, err := h.run("fsck", "--repair", "--config", h.config); err == nil || !strings.Contains(out, "stop the daemon first") {
+		t.Errorf("repair beside the daemon: %v\n%s", err, out)
+	}
+	must(t, h.stop())
+	if out, err := h.run("fsck", "--repair", "--config", h.config); err != nil || !strings.Contains(out, "nothing to mend") {
+		t.Errorf("repair of a sound store: %v\n%s", err, out)
+	}
+	index := h.path("data/index.db")
+	whole, err := os.ReadFile(index)
+	must(t, err)
+	spoiled := spoilRows(t, whole)
+	must(t, os.WriteFile(index, spoiled, 0o600))
+	serve := exec.Command("mssd", "serve", "--config", h.config)
+	if out, err := serve.CombinedOutput(); err == nil || !strings.Contains(string(out), "--repair") {
+		t.Errorf("start with bad pages: %v\n%s", err, out)
+	}
+	out, err := h.run("fsck", "--repair", "--dry-run", "--config", h.config)
+	if err != nil || !strings.Contains(out, "nothing was changed") {
+		t.Errorf("dry run: %v\n%s", err, out)
+	}
+	if now, _ := os.ReadFile(index); !bytes.Equal(now, spoiled) {
+		t.Error("the dry run wrote to index.db")
+	}
+	out, err = h.run("fsck", "--repair", "--config", h.config)
+	if err != nil || !strings.Contains(out, "in INBOX again") || !strings.Contains(out, "index.db.damaged-") {
+		t.Errorf("repair: %v\n%s", err, out)
+	}
+	if out, err := h.run("fsck", "--config", h.config); err != nil || !strings.Contains(out, "no problem found") {
+		t.Errorf("fsck: %v\n%s", err, out)
+	}
+	h.start()
+	got := fetchHashes(t, h, user, password)
+	for sum, n := range want {
+		if got[sum] != n {
+			t.Fatalf("a letter is there %d times, want %d; %d of %d letters", got[sum], n, len(got), len(want))
+		}
+	}
+	c, err = h.dial()
+	must(t, err)
+	_, err = c.send("274990000000145@"+patientDomain, []string{bal}, letter(999, 2000, bal))
+	must(t, err)
+	must(t, h.stop())
+}
+
+// spoilRows fills a leaf page of an index that holds rows with ones: a page of records of 12 octets with values of 46.
+func spoilRows(t *testing.T, whole []byte) []byte {
+	t.Helper()
+	const page = 4096
+	b := append([]byte(nil), whole...)
+	done := 0
+	for at := 2 * page; at+page <= len(b); at += page {
+		p := b[at : at+page]
+		n := int(binary.LittleEndian.Uint16(p[10:]))
+		if binary.LittleEndian.Uint16(p[8:]) != 2 || n < 10 || binary.LittleEndian.Uint32(p[16+8:]) != 12 || binary.LittleEndian.Uint32(p[16+12:]) != 46 {
+			continue
+		}
+		for i := range p {
+			p[i] = 0xff
+		}
+		done++
+	}
+	if done == 0 {
+		t.Fatal("no page of rows")
+	}
+	return b
 }

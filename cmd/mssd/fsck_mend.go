@@ -12,11 +12,15 @@ import (
 
 // mending is what fsck is told to do besides looking.
 type mending struct {
-	rebuild, force, quiet bool
+	repair, dryRun, dropLost bool
+	rebuild, force, quiet    bool
 }
 
 func (m *mending) flags(c *cobra.Command) {
 	f := c.Flags()
+	f.BoolVar(&m.repair, "repair", false, "mend the index of a stopped store, as far as this needs no guess")
+	f.BoolVar(&m.dryRun, "dry-run", false, "with --repair: only say what would be done")
+	f.BoolVar(&m.dropLost, "drop-lost", false, "with --repair: take away messages whose body is missing or damaged")
 	f.BoolVar(&m.rebuild, "rebuild", false, "make index.db anew from the bodies and the keys, for a stopped store whose index is lost")
 	f.BoolVar(&m.force, "force", false, "with --rebuild: also where index.db can be read; it is set aside")
 	f.BoolVarP(&m.quiet, "quiet", "q", false, "print no progress")
@@ -24,14 +28,19 @@ func (m *mending) flags(c *cobra.Command) {
 
 // run mends a stopped store; done is false when it was told to look only.
 func (m *mending) run(cmd *cobra.Command, ask *asking, dir, key string) (done bool, err error) {
-	if m.force && !m.rebuild {
+	switch {
+	case m.force && !m.rebuild:
 		return true, errors.New("--force belongs to --rebuild")
-	}
-	if !m.rebuild {
+	case (m.dryRun || m.dropLost) && !m.repair:
+		return true, errors.New("--dry-run and --drop-lost belong to --repair")
+	case m.repair && m.rebuild:
+		return true, errors.New("either --repair or --rebuild")
+	case !m.repair && !m.rebuild:
 		return false, nil
-	}
-	if dir == "" {
+	case dir == "":
 		return true, errors.New("the folder of the store must be known: give --config or --dir")
+	case m.repair:
+		return true, m.mend(cmd, ask, dir, key)
 	}
 	p := newProgress(cmd.ErrOrStderr(), m.quiet || ask.json)
 	out, err := store.Rebuild(cmd.Context(), store.RebuildOptions{Dir: dir, MasterKey: key, Force: m.force, Progress: p.tell})
@@ -40,6 +49,47 @@ func (m *mending) run(cmd *cobra.Command, ask *asking, dir, key string) (done bo
 		return true, mendError(dir, err)
 	}
 	return true, ask.print(cmd.OutOrStdout(), out, func(w io.Writer) { showRebuilt(w, out) })
+}
+
+// mend is --repair.
+func (m *mending) mend(cmd *cobra.Command, ask *asking, dir, key string) error {
+	p := newProgress(cmd.ErrOrStderr(), m.quiet || ask.json)
+	out, err := store.Repair(cmd.Context(), store.RepairOptions{Dir: dir, MasterKey: key, DryRun: m.dryRun, DropLost: m.dropLost, Progress: p.tell})
+	p.end()
+	if err != nil {
+		return mendError(dir, err)
+	}
+	return ask.print(cmd.OutOrStdout(), out, func(w io.Writer) { showRepaired(w, out, m.dryRun) })
+}
+
+func showRepaired(w io.Writer, r *store.Repaired, dryRun bool) {
+	for _, c := range r.Changes {
+		fmt.Fprintln(w, "  "+c)
+	}
+	if n := r.Count - len(r.Changes); n > 0 {
+		fmt.Fprintf(w, "  and %d more\n", n)
+	}
+	kept := 0
+	for _, l := range r.Lost {
+		if !l.Dropped {
+			kept++
+			fmt.Fprintf(w, "  body lost: message %s of %s, mailbox %d, UID %d: %s\n", l.Message, l.BAL, l.Mailbox, l.UID, l.Reason)
+		}
+	}
+	switch {
+	case r.Count == 0:
+		fmt.Fprintln(w, "nothing to mend")
+	case dryRun:
+		fmt.Fprintf(w, "%d things would be mended; nothing was changed\n", r.Count)
+	default:
+		fmt.Fprintf(w, "%d things mended; the former index is kept as %s\n", r.Count, r.Kept)
+	}
+	if r.Report != "" {
+		fmt.Fprintf(w, "what was set aside stands in %s\n", r.Report)
+	}
+	if kept > 0 {
+		fmt.Fprintf(w, "%d messages stay without their body: bring the files back from a backup; --drop-lost takes the messages away, but for BALs on hold\n", kept)
+	}
 }
 
 func mendError(dir string, err error) error {
