@@ -145,13 +145,40 @@ func unzip(t *testing.T, name string) string {
 	return dir
 }
 
-// extract leaves holes where zeros are: databases have many.
 func extract(f *zip.File, path string) error {
 	r, err := f.Open()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
+	return writeHoles(path, r)
+}
+
+// copyTree copies a folder with stores in it.
+func copyTree(t testing.TB, from, to string) {
+	t.Helper()
+	err := filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel(from, path)
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir():
+			return os.MkdirAll(filepath.Join(to, rel), 0o700)
+		}
+		r, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		return writeHoles(filepath.Join(to, rel), r)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writeHoles leaves holes where zeros are: databases have many, and each would have to be synced.
+func writeHoles(path string, r io.Reader) error {
 	w, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -13,13 +14,46 @@ import (
 	"mssd/store/storetest"
 )
 
-// stepFS fails the step of a number, counted over all that changes something, and with dead all after it too: that is
+// stepFS fails the step of a number, counted over all that changes something, and with a kill all after it too: that is
 // what a kill leaves.
 type stepFS struct {
 	store.FileSystem
-	n    *int // steps left until the fault; below 0 it is done
+	*steps
+}
+
+// steps counts. Work in the background takes steps too.
+type steps struct {
 	mode stepMode
-	last *string // the step that failed
+	mu   sync.Mutex
+	left int    // steps until the fault; below 0 it is done
+	last string // the step that failed
+}
+
+// arm lets the nth step from now on fail; 0: none.
+func (x *steps) arm(n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.left = n; n == 0 {
+		x.left = 1 << 30
+	}
+}
+
+// fault is the step that failed, "" none.
+func (x *steps) fault() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.last
+}
+
+// take counts a step: now reports that it is to fail, dead that it comes after a kill.
+func (x *steps) take(name string) (now, dead bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.left--
+	if now = x.left == 0; now {
+		x.last = name
+	}
+	return now, x.left < 0 && (x.mode == killBefore || x.mode == killAfter)
 }
 
 type stepMode string
@@ -34,32 +68,31 @@ const (
 
 var stepModes = []stepMode{notWritten, didWrite, shortWrite, killBefore, killAfter}
 
-func (x stepFS) step(name string, do func() error) error {
-	*x.n--
+func (x *steps) step(name string, do func() error) error {
+	now, dead := x.take(name)
 	switch {
-	case *x.n > 0:
-		return do()
-	case *x.n < 0 && (x.mode == killBefore || x.mode == killAfter):
+	case dead, now && x.mode != didWrite && x.mode != killAfter:
 		return errInjected
-	case *x.n < 0:
-		return do()
-	}
-	*x.last = name
-	if x.mode == didWrite || x.mode == killAfter {
+	case now:
 		return errors.Join(do(), errInjected)
 	}
-	return errInjected
+	return do()
 }
 
 // write is a step that may stop in the middle.
-func (x stepFS) write(name string, p []byte, do func(p []byte) (int, error)) (n int, err error) {
-	half := x.mode == shortWrite && *x.n == 1
-	err = x.step(name, func() error { n, err = do(p); return err })
-	if half {
-		n, _ = do(p[:len(p)/2])
-		err = fmt.Errorf("%w: %w", errInjected, syscall.ENOSPC)
+func (x *steps) write(name string, p []byte, do func(p []byte) (int, error)) (n int, err error) {
+	now, dead := x.take(name)
+	switch {
+	case dead, now && (x.mode == notWritten || x.mode == killBefore):
+		return 0, errInjected
+	case now && x.mode == shortWrite:
+		n, err = do(p[:len(p)/2])
+		return n, errors.Join(fmt.Errorf("%w: %w", errInjected, syscall.ENOSPC), err)
+	case now:
+		n, err = do(p)
+		return n, errors.Join(err, errInjected)
 	}
-	return n, err
+	return do(p)
 }
 
 func (x stepFS) Rename(a, b string) error {
@@ -138,9 +171,7 @@ func keysStoreIn(t *testing.T, dir string) *keysStore {
 // copy is the same store once more.
 func (k *keysStore) copy(t *testing.T) *keysStore {
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS(filepath.Dir(k.next))); err != nil {
-		t.Fatal(err)
-	}
+	copyTree(t, filepath.Dir(k.next), dir)
 	c := keysStoreIn(t, dir)
 	c.bal, c.id = k.bal, k.id
 	return c
@@ -219,23 +250,22 @@ func TestKeyFaults(t *testing.T) {
 			t.Fatalf("%s: %q, then %q", name, before, after)
 		}
 		k.reads(filepath.Join(filepath.Dir(k.opt.MasterKey), strings.Fields(after)[0]))
-		steps := map[string]bool{}
+		reached := map[string]bool{}
 		modes := stepModes
 		if name != "rotate" { // they all go the same way
 			modes = []stepMode{notWritten, killBefore}
 		}
 		for _, mode := range modes {
 			for n, last := 1, "x"; last != ""; n++ {
-				last = ""
 				t.Run(fmt.Sprintf("%s/%s/%d", name, mode, n), func(t *testing.T) {
 					k := base.copy(t)
-					left := n
-					err := op(k, stepFS{store.OSFiles(), &left, mode, &last})
-					if last == "" {
+					x := stepFS{store.OSFiles(), &steps{mode: mode, left: n}}
+					err := op(k, x)
+					if last = x.fault(); last == "" {
 						k.must(err)
 						return
 					}
-					steps[last] = true
+					reached[last] = true
 					t.Logf("%s: %v", last, err)
 					if err == nil {
 						t.Errorf("%s failed without an error", last)
@@ -251,7 +281,7 @@ func TestKeyFaults(t *testing.T) {
 			}
 		}
 		for _, s := range []string{"create", "write", "sync", "rename", "syncdir", "write in place"} {
-			if !steps[s] {
+			if !reached[s] {
 				t.Errorf("%s: no fault at %s", name, s)
 			}
 		}
@@ -263,19 +293,20 @@ func TestKeyFaults(t *testing.T) {
 func TestNewBALFaults(t *testing.T) {
 	for _, mode := range stepModes {
 		for n, last := 1, "x"; last != ""; n++ {
-			last = ""
 			t.Run(fmt.Sprintf("%s/%d", mode, n), func(t *testing.T) {
-				left := 1 << 30
+				x := stepFS{steps: &steps{mode: mode}}
+				x.arm(0)
 				opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true}
-				s, err := store.OpenWith(opt, func(fs store.FileSystem) store.FileSystem { return stepFS{fs, &left, mode, &last} })
+				s, err := store.OpenWith(opt, func(fs store.FileSystem) store.FileSystem { x.FileSystem = fs; return x })
 				if err != nil {
 					t.Fatal(err)
 				}
 				first := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
 				storetest.Deliver(t, s, first.ID, raw)
-				left = n
+				x.arm(n)
 				create := store.PutBAL{Create: true, BAL: store.BAL{Address: "b@bal.example", Kind: store.PER, State: store.Active, Listing: store.Published}}
 				_, err = s.Commit(ctx, &store.Batch{Ops: []store.Op{create}})
+				last = x.fault()
 				if last == "" && err != nil || last != "" && err == nil {
 					t.Errorf("fault at %q: %v", last, err)
 				}
@@ -286,7 +317,7 @@ func TestNewBALFaults(t *testing.T) {
 					t.Errorf("after a failed sync: %v", err)
 				}
 				if last == "write in place" && mode != killBefore && mode != killAfter {
-					left = 1 << 30
+					x.arm(0)
 					storetest.Deliver(t, s, storetest.AddBAL(t, s, "b@bal.example", store.PER).ID, raw)
 					storetest.Check(t, s)
 				}
