@@ -166,6 +166,13 @@ func need(t testing.TB, program string) string {
 // start runs the daemon and returns when the operator answers on the socket.
 func (h *house) start(args ...string) {
 	h.t.Helper()
+	if err := h.tryStart(args...); err != nil {
+		h.t.Fatalf("%v\n%s", err, h.log)
+	}
+}
+
+// tryStart is start for a daemon that may not come up: then it has ended.
+func (h *house) tryStart(args ...string) error {
 	line := append(append(slices.Clone(h.under), "mssd", "serve", "--config", h.config), args...)
 	h.cmd = exec.Command(line[0], line[1:]...)
 	h.cmd.Stdout, h.cmd.Stderr = h.log, h.log
@@ -174,15 +181,18 @@ func (h *house) start(args ...string) {
 	done, cmd := h.done, h.cmd
 	go func() { done <- cmd.Wait() }()
 	for end := time.Now().Add(30 * time.Second); ; {
-		if out, err := h.run("bal", "list"); err == nil {
-			return
-		} else if time.Now().After(end) {
-			h.t.Fatalf("the daemon does not answer: %v\n%s\n%s", err, out, h.log)
+		out, err := h.run("bal", "list")
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(end) {
+			h.kill()
+			return fmt.Errorf("the daemon does not answer: %w\n%s", err, out)
 		}
 		select {
 		case err := <-h.done:
 			h.cmd = nil
-			h.t.Fatalf("the daemon ended: %v\n%s", err, h.log)
+			return fmt.Errorf("the daemon ended: %w", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
