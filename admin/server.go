@@ -56,7 +56,8 @@ type Server struct {
 	Argon     auth.Params // for new passwords
 	AllowUIDs []uint32    // users besides root and our own
 	Version   string
-	Warnings  func() []string // what works but someone should look at; nil: nothing
+	Warnings  func() []string       // what works but someone should look at; nil: nothing
+	Dates     func() []tlsconf.Date // what ends and when, the soonest first; nil: nobody knows
 	Log       *slog.Logger
 	Now       func() time.Time // nil: time.Now
 
@@ -251,6 +252,7 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/trace":                          s.trace,
 		"GET /v1/directory":                      s.directoryStatus,
 		"GET /v1/health":                         s.health,
+		"GET /v1/certs":                          s.certs,
 		"GET /v1/whitelist":                      s.whitelistStatus,
 		"GET /v1/whitelist/find":                 s.whitelistFind,
 		"POST /v1/whitelist/accept":              s.whitelistAccept,

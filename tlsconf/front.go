@@ -175,7 +175,7 @@ func (f *Front) Warning() error {
 	case now.Before(leaf.NotBefore):
 		return fmt.Errorf("%s: certificate is not valid before %s", f.cfg.CertFile, day(leaf.NotBefore))
 	case leaf.NotAfter.Sub(now) < expiryWarning:
-		return fmt.Errorf("%s: certificate expires on %s", f.cfg.CertFile, day(leaf.NotAfter))
+		return fmt.Errorf("%s: certificate expires %s", f.cfg.CertFile, inDays(leaf.NotAfter.Sub(now), leaf.NotAfter))
 	}
 	return nil
 }

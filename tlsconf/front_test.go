@@ -225,9 +225,11 @@ func TestExpiredFrontWarns(t *testing.T) {
 			t.Errorf("%d months: %v, want %q", months, err, want)
 		}
 	}
-	f.now = time.Now().AddDate(1, 0, -10)
-	if err := f.front.Warning(); err == nil || !strings.Contains(err.Error(), "expires on") {
-		t.Errorf("ten days before: %v", err)
+	for days, want := range map[int]string{31: "", 29: "expires in 28 days, on ", 13: "expires in 12 days, on ", 7: "expires in 6 days, on ", 2: "expires in 1 day, on ", 1: "expires within a day, on "} {
+		f.now = f.front.Leaf().NotAfter.AddDate(0, 0, -days).Add(time.Minute)
+		if err := f.front.Warning(); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%d days before: %v, want %q", days, err, want)
+		}
 	}
 }
 

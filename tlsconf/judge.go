@@ -158,7 +158,7 @@ func (j *Judge) Usable() error {
 // and lists past their nextUpdate.
 func (j *Judge) Warning() error {
 	t, now := j.trust.Load(), j.cfg.Now()
-	faults := slices.Clone(t.notes)
+	faults := append(slices.Clone(t.notes), t.endingSoon(now)...)
 	for _, u := range j.urls {
 		if err := u.lastError(); err != nil {
 			faults = append(faults, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"mssd/tlsconf"
 	"mssd/trace"
 )
 
@@ -83,6 +85,7 @@ func (m *metrics) gauges(d *daemon) {
 	gauge("mssd_list_age_seconds", "Time since the white list was last proven current.", func() float64 { return d.list.Age().Seconds() })
 	gauge("mssd_directory_age_seconds", "Age of the directory's image; -1 without one.", func() float64 { return directoryAge(d.dir) })
 	gauge("mssd_degraded", "Number of reasons for which the daemon is degraded.", func() float64 { return float64(len(d.Degraded())) })
+	m.endings(d)
 	gauge("mssd_bals", "BALs held.", func() float64 { return float64(len(d.store.BALs())) })
 	gauge("mssd_trace_dropped", "Events of the trace that found no room since the start.", func() float64 { return float64(d.store.Dropped()) })
 	gauge("mssd_disk_free_octets", "Free space on the disk of the store.", func() float64 {
@@ -100,6 +103,31 @@ func (m *metrics) gauges(d *daemon) {
 		return float64(n)
 	})
 	gauge("mssd_smtp_sessions", "SMTP connections.", func() float64 { return float64(d.smtp.Connections()) })
+}
+
+// endings registers how long what can end lasts yet.
+func (m *metrics) endings(d *daemon) {
+	for i, front := range []string{"smtp", "imap"} {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mssd_certificate_seconds_left",
+			Help:        "How long our own certificate of a front lasts yet; negative when it has ended.",
+			ConstLabels: prometheus.Labels{"front": front},
+		}, func() float64 { return time.Until(d.tls[i].Leaf().NotAfter).Seconds() }))
+	}
+	for name, what := range map[string]string{"mssd_crl_seconds_left": "revocation list", "mssd_partner_certificate_seconds_left": "partner"} {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name,
+			Help: "How long the " + what + " that ends first lasts yet; negative when it has ended, NaN when there is none.",
+		}, func() float64 { return secondsLeft(d.dates(time.Now()), what) }))
+	}
+}
+
+// secondsLeft is the time to the first date of a kind.
+func secondsLeft(dates []tlsconf.Date, what string) float64 {
+	for _, d := range dates {
+		if strings.HasPrefix(d.What, what) {
+			return time.Until(d.Until).Seconds()
+		}
+	}
+	return math.NaN()
 }
 
 // page is the monitoring page: /metrics and /health.

@@ -61,7 +61,7 @@ func newRoot() *cobra.Command {
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(), newCheck(), newDemo(), newTrace(), newBAL(), newMember(), newWhitelist(), newDirectory(),
-		newHealth(), newFsck(), newSweep(), newBackup(), newRestore(), newKeys(), newVersion(), newBenchTarget())
+		newHealth(), newCerts(), newFsck(), newSweep(), newBackup(), newRestore(), newKeys(), newVersion(), newBenchTarget())
 	usageOfArgs(root)
 	return root
 }

@@ -222,6 +222,7 @@ func (d *daemon) makeFronts() {
 	d.admin = &admin.Server{
 		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Argon: argon,
 		AllowUIDs: c.Admin.AllowUIDs, Version: versionText(), Log: d.log.With("front", "admin"),
+		Dates:    func() []tlsconf.Date { return d.dates(time.Now()) },
 		Warnings: func() []string { return nonEmpty(keyWarning(c)) },
 		// Whatever a front has taken can come back, with what stands before it.
 		MaxImport: max(c.SMTP.MaxMessageOctets, c.IMAP.MaxAppendOctets) + store.MaxPrefix,

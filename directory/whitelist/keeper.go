@@ -226,6 +226,16 @@ func (k *Keeper) Age() time.Duration {
 	return max(0, k.cfg.Now().Sub(h.proven))
 }
 
+// Until is when the list held can no longer be used, if it is not proven to be the newest once more; zero without one.
+func (k *Keeper) Until() time.Time {
+	k.proveFile()
+	h := k.snapshot()
+	if h.list == nil {
+		return time.Time{}
+	}
+	return h.proven.Add(k.cfg.Defer)
+}
+
 // Usable is nil when questions can be answered; else it wraps ErrUnavailable and says why.
 func (k *Keeper) Usable() error {
 	k.proveFile()

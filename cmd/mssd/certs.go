@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mssd/admin"
+	"mssd/tlsconf"
+)
+
+// partnersWithin is how lately a partner must have been seen for its certificate to count.
+const partnersWithin = 30 * 24 * time.Hour
+
+// dates are those of everything that stops mail when it ends, the soonest first.
+func (d *daemon) dates(now time.Time) []tlsconf.Date {
+	var dates []tlsconf.Date
+	for _, t := range d.tls {
+		dates = append(dates, t.Dates()...)
+	}
+	dates = append(dates, d.judge.Dates()...)
+	if l := d.list.Current(); l != nil {
+		dates = append(dates, tlsconf.Date{What: "white list", Name: l.Version(), From: l.Generated(), Until: d.list.Until().UTC(),
+			Then: "mail is answered 451, if the list is not proven to be the newest before", Note: fmt.Sprintf("%d domains", l.Domains())})
+		s := l.Signer()
+		name := s.Subject.String()
+		if dn, err := tlsconf.DNFromRaw(s.RawSubject); err == nil {
+			name = dn.String()
+		}
+		dates = append(dates, tlsconf.Date{What: "signer of the list", Name: name, Serial: fmt.Sprintf("%X", s.SerialNumber.Bytes()),
+			From: s.NotBefore.UTC(), Until: s.NotAfter.UTC(), Then: "lists that it signs later are refused; the one in force stays"})
+	}
+	for _, p := range d.partners.List(now.Add(-partnersWithin)) {
+		what := "partner of " + p.Domain
+		if p.Domain == "" {
+			what = "partner, mail without sender"
+		}
+		dates = append(dates, tlsconf.Date{What: what, Name: p.DN, Serial: p.Serial, Until: p.Ends,
+			Then: "its mail is refused (550), unless it has a new one", Note: "seen " + p.Last.Format(time.DateOnly)})
+	}
+	slices.SortStableFunc(dates, func(a, b tlsconf.Date) int { return a.Until.Compare(b.Until) })
+	return dates
+}
+
+func newCerts() *cobra.Command {
+	var ask asking
+	c := &cobra.Command{
+		Use:   "certs",
+		Short: "Show what will end: certificates, anchors, revocation lists, the white list",
+		Long: "Show everything that stops mail when it ends, the soonest first: our certificates and their chains, anchors, revocation\n" +
+			"lists (nextUpdate), the white list and its signer, and each partner's certificate as seen in the last 30 days.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			doc, err := ask.client().Certs(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return ask.print(cmd.OutOrStdout(), doc, func(w io.Writer) { showCerts(w, doc) })
+		},
+	}
+	return ask.flags(c)
+}
+
+func showCerts(w io.Writer, doc admin.Certs) {
+	row(w, "LEFT", "UNTIL", "WHAT", "NAME", "THEN")
+	for _, d := range doc.Dates {
+		name := d.Name
+		if d.Serial != "" {
+			name += " (serial " + d.Serial + ")"
+		}
+		if d.Note != "" {
+			name += ", " + d.Note
+		}
+		row(w, leftText(d.Until.Sub(doc.Now)), d.Until.UTC().Format("2006-01-02 15:04"), d.What, name, d.Then)
+	}
+}
+
+// leftText prints how long something lasts, "ENDED" when it is over, and marks what ends within 7, 14 or 30 days.
+func leftText(left time.Duration) string {
+	const day = 24 * time.Hour
+	text := fmt.Sprintf("%d days", left/day)
+	if left < 2*day {
+		text = fmt.Sprintf("%d h", left/time.Hour)
+	}
+	switch {
+	case left <= 0:
+		return "ENDED"
+	case left < 7*day:
+		return text + " !!!"
+	case left < 14*day:
+		return text + " !!"
+	case left < 30*day:
+		return text + " !"
+	}
+	return text
+}
