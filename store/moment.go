@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
@@ -27,6 +28,7 @@ import (
 // that index.db grows by what is written during the copy. The reader of it may then be as slow as it likes.
 type Moment struct {
 	ID         trace.ID  // of the backup
+	Store      string    // a name that tells this store from others, also after a restore
 	Time       time.Time // its moment
 	Commits    uint64    // of the index
 	Events     uint64    // the last one
@@ -89,6 +91,8 @@ func (n *Moment) take() (tx *bolt.Tx, err error) {
 	m := s.mem // the committer may read it
 	n.Time, n.Commits, n.Events, n.LastID, n.HighestBAL = s.now().UTC(), m.sys.Commits, m.sys.LastSeq, m.sys.LastID, m.sys.LastBAL
 	n.BALs, n.Mailboxes, n.MasterKey = len(m.bals), len(m.boxes), s.keys.master.name.String()
+	name := s.keys.manifests.derive("name of a store")
+	n.Store = hex.EncodeToString(name[:8])
 	for _, b := range m.bals {
 		n.Messages += b.Messages
 	}

@@ -27,7 +27,6 @@ type backupTarget struct {
 	asking
 	file, dir, key string
 	quiet          bool
-	socketGiven    bool
 }
 
 func (b *backupTarget) flags(c *cobra.Command) *cobra.Command {
@@ -173,6 +172,9 @@ func showBackup(ask *asking, cmd *cobra.Command, d *backup.Dir, r backup.Report,
 			for _, a := range o.BALs {
 				row(w, "still opens", fmt.Sprintf("generation %s: the mail of %s, which was destroyed (mssd backup prune)", o.Generation, a))
 			}
+		}
+		if r.Removed > 0 {
+			row(w, "removed", fmt.Sprintf("%d generations that were broken off", r.Removed))
 		}
 		row(w, "took", took.Round(time.Millisecond))
 	})

@@ -204,5 +204,14 @@ func TestBackupToBadDisk(t *testing.T) {
 		t.Errorf("a target whose bodies were removed: %v\n%s", err, out)
 	}
 	whole("bodies copied again", 3)
+	tiny := h.path("tiny")
+	smallDisk(t, tiny, 1)
+	out, err = h.plain("restore", "--from", disk, "--to", tiny+"/store", "--master-key", key)
+	if err == nil || !strings.Contains(out, "are needed") {
+		t.Errorf("a restore to a disk that is too small: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(tiny + "/store"); err == nil {
+		t.Error("a restore that was refused left its folder")
+	}
 	must(t, h.stop())
 }

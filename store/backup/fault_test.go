@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -565,7 +566,7 @@ func TestLostFromDamagedStore(t *testing.T) {
 
 // traceKey is the stored form of the number of an event.
 func traceKey(_ *testing.T, _ *world, seq uint64) []byte {
-	return []byte(fmt.Sprintf("%s", []byte{0, 0, 0, 0, byte(seq >> 24), byte(seq >> 16), byte(seq >> 8), byte(seq)}))
+	return binary.BigEndian.AppendUint64(nil, seq)
 }
 
 // A destroyed BAL: each older generation is named that still opens it, the newer ones do not, a restore of an older one
@@ -660,5 +661,34 @@ func TestDamagedIndexOfStore(t *testing.T) {
 	}
 	if v := w.verify(w.key); len(v.Faults) > 0 || v.Generations != 1 {
 		t.Errorf("%+v", v)
+	}
+}
+
+// Two stores never share a folder: their bodies may have the same ids.
+func TestAnotherStore(t *testing.T) {
+	one, two := newWorld(t), newWorld(t)
+	one.deliver(1)
+	two.deliver(1)
+	one.backup(backup.Options{})
+	d, err := backup.Open(one.path("backup"), backup.Write)
+	must(t, err)
+	_, err = backup.Run(context.Background(), backup.Local{Store: two.s}, d, backup.Options{})
+	must(t, d.Close())
+	if !errors.Is(err, backup.ErrOther) {
+		t.Errorf("a backup of another store: %v, want ErrOther", err)
+	}
+	if v := one.verify(one.key); len(v.Faults) > 0 || v.Generations != 1 || v.Bodies != 1 {
+		t.Errorf("%+v", v)
+	}
+	// A restored store is the same one.
+	to := filepath.Join(t.TempDir(), "restored")
+	_, err = one.restore(backup.RestoreOptions{To: to})
+	must(t, err)
+	if d, err = backup.Open(one.path("backup"), backup.Write); err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err = backup.Run(context.Background(), backup.Local{Store: storetest.Open(t, store.Options{Dir: to, MasterKey: one.key})}, d, backup.Options{}); err != nil {
+		t.Errorf("a backup of the restored store: %v", err)
 	}
 }

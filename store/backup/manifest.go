@@ -21,6 +21,7 @@ var (
 	ErrDamaged   = errors.New("damaged backup")
 	ErrForged    = errors.New("the manifest is not signed by this store")
 	ErrVersion   = errors.New("unknown format of backup")
+	ErrOther     = errors.New("backups of another store")
 	ErrBusy      = errors.New("another process works on this backup")
 )
 
@@ -57,6 +58,7 @@ var fields = []field{
 		_, err := trace.ParseID(v)
 		return err
 	}},
+	name("store", func(m *Manifest) *string { return &m.Store }),
 	{"time", func(m *Manifest) string { return m.Time.UTC().Format(time.RFC3339) }, func(m *Manifest, v string) (err error) {
 		m.Time, err = time.Parse(time.RFC3339, v)
 		m.Time = m.Time.UTC()
@@ -77,11 +79,7 @@ var fields = []field{
 	signed("bals", func(m *Manifest) *int64 { return &m.BALs }),
 	signed("mailboxes", func(m *Manifest) *int64 { return &m.Mailboxes }),
 	signed("messages", func(m *Manifest) *int64 { return &m.Messages }),
-	{"master-key", func(m *Manifest) string { return m.MasterKey }, func(m *Manifest, v string) error {
-		m.MasterKey = v
-		_, err := hex.DecodeString(v)
-		return err
-	}},
+	name("master-key", func(m *Manifest) *string { return &m.MasterKey }),
 	sum("VERSION", func(m *Manifest) *Sum { return &m.Version }),
 	sum("keys", func(m *Manifest) *Sum { return &m.Keys }),
 	sum("index.db", func(m *Manifest) *Sum { return &m.Index }),
@@ -89,6 +87,15 @@ var fields = []field{
 	signed("body-count", func(m *Manifest) *int64 { return &m.Bodies }),
 	signed("body-octets", func(m *Manifest) *int64 { return &m.Octets }),
 	signed("body-damaged", func(m *Manifest) *int64 { return &m.Damaged }),
+}
+
+// name is a few octets in hex.
+func name(word string, at func(*Manifest) *string) field {
+	return field{word, func(m *Manifest) string { return *at(m) }, func(m *Manifest, v string) error {
+		*at(m) = v
+		_, err := hex.DecodeString(v)
+		return err
+	}}
 }
 
 func unsigned(word string, at func(*Manifest) *uint64) field {

@@ -82,6 +82,12 @@ func Restore(ctx context.Context, d *Dir, opt RestoreOptions) (_ Restored, err e
 	if err != nil {
 		return w.Restored, err
 	}
+	if err := w.room(); err != nil {
+		if made {
+			err = errors.Join(err, os.Remove(opt.To))
+		}
+		return w.Restored, err
+	}
 	half := true
 	defer func() {
 		if opt.Rehearse || half {
@@ -148,6 +154,19 @@ func (w *restore) choose(all []Generation) (g Generation, err error) {
 		return fail(errors.Join(fmt.Errorf("%w: its store is of another format", ErrVersion), err))
 	}
 	return g, nil
+}
+
+// room looks, before anything is copied, whether it will fit.
+func (w *restore) room() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(w.opt.To, &st); err != nil {
+		return &fs.PathError{Op: "statfs", Path: w.opt.To, Err: err}
+	}
+	need, free := w.Manifest.Octets+w.Manifest.Index.Octets+w.Manifest.Keys.Octets, int64(st.Bavail)*st.Bsize
+	if need > free {
+		return fmt.Errorf("%s: %w: %d octets are needed, %d are free", w.opt.To, store.ErrNoSpace, need, free)
+	}
+	return nil
 }
 
 // emptyDir makes sure that a directory is there and empty; made says that it was not there.

@@ -118,6 +118,15 @@ func (r *run) run() (err error) {
 		return err
 	}
 	r.Report.Moment, r.Generation = m, m.name()
+	all, err := r.d.Generations()
+	if err != nil {
+		return err
+	}
+	for _, g := range all {
+		if g.Err == nil && g.Manifest.Store != m.Store {
+			return fmt.Errorf("%w: generation %s is of the store %s, this one is %s; each store wants a folder of its own", ErrOther, g.Name, g.Manifest.Store, m.Store)
+		}
+	}
 	var st unix.Stat_t
 	if err := unix.Stat(r.d.Path, &st); err != nil {
 		return &fs.PathError{Op: "stat", Path: r.d.Path, Err: err}

@@ -40,7 +40,8 @@ type Session interface {
 // Moment is what a backup is of.
 type Moment struct {
 	ID         string    `json:"id"`
-	Time       time.Time `json:"time"` // seconds, UTC
+	Store      string    `json:"store"` // its name
+	Time       time.Time `json:"time"`  // seconds, UTC
 	Commits    uint64    `json:"commits"`
 	Events     uint64    `json:"events"`
 	LastID     string    `json:"last_id"`
@@ -160,7 +161,7 @@ func (s *local) register(ctx context.Context, act string) error {
 
 func (s *local) Moment() Moment {
 	keys := sha256.Sum256(s.m.Keys)
-	return Moment{ID: s.m.ID.String(), Time: s.m.Time.Truncate(time.Second), Commits: s.m.Commits, Events: s.m.Events,
+	return Moment{ID: s.m.ID.String(), Store: s.m.Store, Time: s.m.Time.Truncate(time.Second), Commits: s.m.Commits, Events: s.m.Events,
 		LastID: s.m.LastID.String(), HighestBAL: uint32(s.m.HighestBAL), BALs: int64(s.m.BALs), Mailboxes: int64(s.m.Mailboxes),
 		Messages: s.m.Messages, MasterKey: s.m.MasterKey, Index: newSum(s.m.IndexSize, s.m.IndexSum[:]),
 		Keys: newSum(int64(len(s.m.Keys)), keys[:]), Device: s.m.Device}
