@@ -29,6 +29,7 @@ type keyring struct {
 	bals  map[BALID]*balKey
 	bad   map[BALID]struct{}  // whose slot cannot be opened
 	gone  map[BALID]time.Time // whose slot was destroyed, and when
+	named map[BALID]BAL       // address, kind and time of those whose slot opened, for a BAL whose record is lost
 	dirty bool                // slots were written and not synced; the committer's
 	wrote []uint32            // slots written since the last commit; the committer's
 }
@@ -78,7 +79,7 @@ func openKeys(fsys fileSystem, path, masterPath string, create bool) (_ *keyring
 }
 
 func newKeyring(path string) *keyring {
-	return &keyring{path: path, bals: map[BALID]*balKey{}, bad: map[BALID]struct{}{}, gone: map[BALID]time.Time{}}
+	return &keyring{path: path, bals: map[BALID]*balKey{}, bad: map[BALID]struct{}{}, gone: map[BALID]time.Time{}, named: map[BALID]BAL{}}
 }
 
 // unlock opens the slots of a file of keys with the master key in a file.
@@ -141,6 +142,7 @@ func (k *keyring) load(b []byte) error {
 			k.gone[id] = s.destroyed
 		default:
 			k.bals[id] = newBALKey(key)
+			k.named[id] = BAL{ID: id, Address: s.address, Kind: s.kind, Created: s.created}
 		}
 	})
 	if !found {

@@ -39,14 +39,16 @@ func (m *memory) damaged(bucket int, k []byte, err error) {
 		invariant = 9
 	case len(k) < 4:
 	case bucket == bktBAL && keyIs(k, 4):
-		b := newBALState(BAL{ID: balOfKey(k)})
-		m.bals[b.ID] = b
-		m.unnamed++
-		m.spoil(b, err)
+		m.spoil(m.nameless(balOfKey(k)), err)
 		return
 	case bucket != bktBAL:
-		if b := m.bals[balOfKey(k)]; b != nil {
+		id := balOfKey(k)
+		if b := m.bals[id]; b != nil {
 			m.spoil(b, fmt.Errorf("record in %s: %w", bucketNames[bucket], err))
+			return
+		}
+		if _, ok := m.keys.named[id]; ok {
+			m.spoil(m.nameless(id), corrupt("its record is missing"))
 			return
 		}
 		invariant, err = 10, errOrphan
@@ -54,6 +56,18 @@ func (m *memory) damaged(bucket int, k []byte, err error) {
 	if len(m.damage) < maxProblems {
 		m.damage = append(m.damage, Problem{invariant, fmt.Sprintf("%s %x: %v", bucketNames[bucket], k, err)})
 	}
+}
+
+// nameless puts a BAL in whose record cannot be used, under the address that its slot vouches for, if any.
+func (m *memory) nameless(id BALID) *balState {
+	b := newBALState(BAL{ID: id})
+	if named, ok := m.keys.named[id]; !ok {
+		m.unnamed++
+	} else if _, taken := m.byAddr[named.Address]; !taken {
+		b.BAL = named
+	}
+	m.setBAL(b)
+	return b
 }
 
 // errOrphan: a record of a BAL that is not there.

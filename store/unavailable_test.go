@@ -83,6 +83,11 @@ func TestOneBALDamaged(t *testing.T) {
 		}, true},
 		{"record of the BAL", func(t *testing.T, dir string, bal store.BALID) func() {
 			return swapRecord(t, dir, "bal", bal, func(v []byte) []byte { return v[:5] })
+		}, true},
+		{"record of the BAL and slot of its key", func(t *testing.T, dir string, bal store.BALID) func() {
+			slot := spoilSlot(t, dir, bal)
+			record := swapRecord(t, dir, "bal", bal, func(v []byte) []byte { return v[:5] })
+			return func() { slot(); record() }
 		}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -187,6 +192,29 @@ func spoilSlot(t *testing.T, dir string, bal store.BALID) (back func()) {
 			t.Errorf("the damaged slot was written to (%v)", err)
 		}
 		write(was)
+	}
+}
+
+// A BAL whose record is gone altogether, but not what hangs on it, is unavailable, not unknown: its mail must not be
+// refused for good.
+func TestMissingRecordOfBAL(t *testing.T) {
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true}
+	s := storetest.Open(t, opt)
+	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	s.Close()
+	changeIndex(t, opt.Dir, func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte("bal")).Delete(binary.BigEndian.AppendUint32(nil, uint32(b.ID)))
+	})
+	s, err := store.Open(store.Options{Dir: opt.Dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if got, err := s.BAL(b.Address); !errors.Is(err, store.ErrUnavailable) || got.Kind != store.ORG {
+		t.Errorf("%+v %v, want ErrUnavailable", got, err)
+	}
+	if _, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{store.PutBAL{BAL: store.BAL{Address: b.Address, Kind: store.ORG, State: store.Active, Listing: store.Published}, Create: true}}}); !errors.Is(err, store.ErrUnavailable) {
+		t.Errorf("made again: %v, want ErrUnavailable", err)
 	}
 }
 
