@@ -232,23 +232,26 @@ func recoverKeys(fsys fileSystem, dir, privateFile, newMaster string) (opened in
 		return 0, nil, err
 	}
 	err = editKeys(fsys, dir, func(b []byte) error {
-		head, err := decodeHead(b)
+		// Without the master key nobody can tell whether the head is what it was: what the slots say is what counts.
+		head, _ := decodeHead(b)
+		copy(b, encodeHead(to, private.public))
+		var found bool
+		opened, lost, found = recoverSlots(b, private, to)
 		switch {
-		case err != nil:
-			return err
+		case found:
+			return nil
 		case head.recovery == nil:
-			return fmt.Errorf("%w: none was set for this store", ErrRecoveryKey)
+			return fmt.Errorf("%w: none is set for this store", ErrRecoveryKey)
 		case head.recovery.name != private.public.name:
 			return fmt.Errorf("%w: %s holds %s, this store wants %s", ErrRecoveryKey, privateFile, private.public.name, head.recovery.name)
 		}
-		copy(b, encodeHead(to, head.recovery))
-		opened, lost, err = recoverSlots(b, private, to)
-		return err
+		return fmt.Errorf("%w: the key of the store", ErrCorrupt)
 	})
 	return opened, lost, err
 }
 
-func recoverSlots(b []byte, private *recoveryPrivate, to *masterKey) (opened int, lost []KeySlot, err error) {
+// recoverSlots wraps what the recovery key opens; found reports that the key of the store is among it.
+func recoverSlots(b []byte, private *recoveryPrivate, to *masterKey) (opened int, lost []KeySlot, found bool) {
 	wrap := to.key.randomGCM("slots")
 	eachSlot(b, func(s *slot, err error) {
 		var key secret // a destroyed slot has zeros
@@ -261,12 +264,10 @@ func recoverSlots(b []byte, private *recoveryPrivate, to *masterKey) (opened int
 		}
 		s.wrapped = wrap.Seal(nil, nil, key[:], s.aad())
 		copy(b[slotPlace(s.number):], encodeSlot(s))
+		found = found || s.number == storeSlot && s.state == slotInUse
 		opened++
 	})
-	if len(lost) > 0 && lost[0].Number == storeSlot {
-		return 0, nil, fmt.Errorf("%w: the key of the store", ErrCorrupt)
-	}
-	return opened, lost, nil
+	return opened, lost, found
 }
 
 // editKeys lets change alter the octets of the file of the keys of a store that nobody has open, and puts them in the

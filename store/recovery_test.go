@@ -72,7 +72,20 @@ func TestRecover(t *testing.T) {
 		storetest.Deliver(t, s, b.ID, raw)
 		c.must(s.Close())
 	}
+	// Who alters the head keeps nobody from a recovery, and the head is right again afterwards.
 	c := damaged.copy(t)
+	flipKeys(t, c.opt.Dir, 40)
+	flipKeys(t, c.opt.Dir, 500)
+	if n, lost, err := store.Recover(c.opt.Dir, c.private, c.next); n != 3 || len(lost) > 0 || err != nil {
+		t.Errorf("altered head: %d opened, lost %v, %v", n, lost, err)
+	}
+	list, err := store.Keys(c.opt.Dir, c.next)
+	c.must(err)
+	if list.HeadErr != nil || list.Recovery == "" {
+		t.Errorf("%+v", list)
+	}
+	c.reads(c.next)
+	c = damaged.copy(t)
 	flipKeys(t, c.opt.Dir, 512+80)
 	if _, _, err := store.Recover(c.opt.Dir, c.private, c.next); !errors.Is(err, store.ErrCorrupt) {
 		t.Errorf("without the key of the store: %v", err)
