@@ -261,3 +261,19 @@ func TestOwnPanicIsNoDamage(t *testing.T) {
 }
 
 const name3 = "abc"
+
+// BenchmarkGuard is what a reading transaction costs with and without its guard.
+func BenchmarkGuard(b *testing.B) {
+	s := storetest.New(b)
+	nothing := func(*bolt.Tx) error { return nil }
+	b.Run("guarded", func(b *testing.B) {
+		for b.Loop() {
+			_ = s.View(nothing)
+		}
+	})
+	b.Run("plain", func(b *testing.B) {
+		for b.Loop() {
+			_ = s.Index().View(nothing)
+		}
+	})
+}

@@ -138,3 +138,6 @@ func (s *Store) HoldCommitter() (release func(batches int)) {
 
 // RebuildBy is Rebuild with so many bodies in one commit.
 var RebuildBy = rebuildBy
+
+// Index is the database of the index, without its guard.
+func (s *Store) Index() *bolt.DB { return s.index }

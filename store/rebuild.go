@@ -681,7 +681,7 @@ func putEvent(tx *bolt.Tx, sys *sysRec, e trace.Event) error {
 }
 
 // swapIndex puts a new, closed, synced index into the place of index.db, which is kept under another name, and removes
-// meta.db, which is made again. Killed between the two, the next run ends it: the new one is whole.
+// meta.db, which is made again. Killed in between, index.db is the former one or the new one, whole.
 func swapIndex(dir, made string, now time.Time) (kept string, err error) {
 	index := filepath.Join(dir, "index.db")
 	if _, err := os.Lstat(index); err == nil {
@@ -692,8 +692,12 @@ func swapIndex(dir, made string, now time.Time) (kept string, err error) {
 			}
 			kept = fmt.Sprintf("index.db.damaged-%s-%d", now.Format("20060102T150405Z"), n)
 		}
-		if err := os.Rename(index, filepath.Join(dir, kept)); err != nil {
-			return "", fmt.Errorf("store: %w", err)
+		// A second name, not a move: at each moment one of the two is index.db.
+		if err := os.Link(index, filepath.Join(dir, kept)); err != nil {
+			return "", fmt.Errorf("store: keeping the former index: %w", err)
+		}
+		if err := (osFiles{}).SyncDir(dir); err != nil {
+			return kept, err
 		}
 	}
 	if err := os.Remove(filepath.Join(dir, "meta.db")); err != nil && !errors.Is(err, fs.ErrNotExist) {

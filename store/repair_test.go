@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -220,6 +221,41 @@ func TestRepairSoundStore(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, "repair.db")); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
+}
+
+// TestRepairBrokenOff breaks a repair off: index.db is as it was, and the next run does it all.
+func TestRepairBrokenOff(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	wideStore(t, dir, 12)
+	changeIndex(t, dir, func(tx *bolt.Tx) error {
+		k, _ := tx.Bucket([]byte("row")).Cursor().First()
+		return tx.Bucket([]byte("row")).Delete(bytes.Clone(k))
+	})
+	before, err := os.ReadFile(filepath.Join(dir, "index.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := store.Repair(c, store.RepairOptions{Dir: dir}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	// What a kill in mid-work leaves beside is not taken for an index.
+	if err := os.WriteFile(filepath.Join(dir, "repair.db"), before[:len(before)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	after, _ := os.ReadFile(filepath.Join(dir, "index.db"))
+	if !bytes.Equal(before, after) {
+		t.Error("index.db was written to")
+	}
+	out, err := store.Repair(ctx, store.RepairOptions{Dir: dir})
+	if err != nil || out.Count == 0 {
+		t.Fatalf("%+v %v", out, err)
+	}
+	if kept, _ := os.ReadFile(filepath.Join(dir, out.Kept)); !bytes.Equal(before, kept) {
+		t.Error("the former index was not kept as it was")
+	}
+	storetest.Open(t, store.Options{Dir: dir})
 }
 
 // TestRepairPages spoils pages of index.db, one by one: what is in the others is kept, bodies whose rows are lost come
