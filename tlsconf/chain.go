@@ -211,14 +211,13 @@ func (j *Judge) usageWanted() string {
 func (j *Judge) revocation(t *trust, v Verdict, chain []*x509.Certificate, now time.Time) Verdict {
 	unknown, above := false, false
 	for i := 0; i < len(chain)-1 && j.looksAtRevocation(); i++ {
-		list := t.crls.of(chain[i+1])
+		if when, ok := t.crls.revoked(chain[i+1], chain[i]); ok {
+			return v.because(Revoked, trimColon(authority(i)), when)
+		}
+		list := t.crls.of(chain[i+1], chain[i])
 		if list == nil {
 			unknown = unknown || i == 0
 			continue
-		}
-		// A stale list still says who was revoked.
-		if when, ok := list.revoked[string(chain[i].SerialNumber.Bytes())]; ok {
-			return v.because(Revoked, trimColon(authority(i)), when)
 		}
 		if list.stale(now, j.cfg.CRLGrace) {
 			unknown, above = true, above || i > 0

@@ -21,6 +21,7 @@ const (
 // crl is one authority's list, checked and indexed. It never changes.
 type crl struct {
 	issuer     *x509.Certificate
+	scope      crlScope
 	thisUpdate time.Time
 	nextUpdate time.Time
 	number     *big.Int             // RFC 5280, Section 5.2.3; nil: it has none
@@ -29,7 +30,7 @@ type crl struct {
 	lifted     []string             // of a delta list: serial numbers that are no longer revoked
 }
 
-// crlSet holds at most one list for each authority: the newest, with what delta lists add to it.
+// crlSet holds at most one list for each authority and scope: the newest, with what delta lists add to it.
 type crlSet []*crl
 
 // loadCRLs reads lists, DER or PEM, each signed by one of the anchors. Every fault is reported.
@@ -60,7 +61,7 @@ func combine(lists []*crl) (set crlSet, notes []error) {
 		if d.base == nil {
 			continue
 		}
-		i := slices.IndexFunc(set, func(o *crl) bool { return o.issuer.Equal(d.issuer) })
+		i := slices.IndexFunc(set, func(o *crl) bool { return o.sameKind(d) })
 		switch {
 		case i < 0 || set[i].number == nil || set[i].number.Cmp(d.base) < 0:
 			notes = append(notes, fmt.Errorf("delta revocation list %v of %s: the full list that it is based on (number %v or later) is missing", d.number, subjectText(d.issuer), d.base))
@@ -94,7 +95,7 @@ func (c *crl) with(d *crl) *crl {
 
 func (s crlSet) add(c *crl) crlSet {
 	for i, o := range s {
-		if o.issuer.Equal(c.issuer) {
+		if o.sameKind(c) {
 			if c.newer(o) {
 				s[i] = c
 			}
@@ -102,6 +103,11 @@ func (s crlSet) add(c *crl) crlSet {
 		}
 	}
 	return append(s, c)
+}
+
+// sameKind says whether two lists are about the same certificates.
+func (c *crl) sameKind(o *crl) bool {
+	return c.issuer.Equal(o.issuer) && c.scope.identity == o.scope.identity
 }
 
 // newer compares two lists of one authority, by number where both have one.
@@ -142,11 +148,16 @@ func parseCRL(b []byte, anchors *Anchors) (*crl, error) {
 		return nil, errors.New("revocation list without nextUpdate (RFC 5280, Section 5.1.2.5)")
 	}
 	var base *big.Int
+	var scope crlScope
 	for _, e := range list.Extensions {
 		switch {
 		case e.Id.Equal(oidDeltaCRL):
 			if rest, err := asn1.Unmarshal(e.Value, &base); err != nil || len(rest) > 0 || base == nil || list.Number == nil {
 				return nil, errors.New("delta revocation list without its numbers (RFC 5280, Section 5.2.4)")
+			}
+		case e.Id.Equal(oidIssuingPoint):
+			if scope, err = readCRLScope(e.Value); err != nil {
+				return nil, err
 			}
 		case e.Critical:
 			// RFC 5280, Section 5.2: a list with a critical extension that is not understood (list of a part of the
@@ -166,14 +177,14 @@ func parseCRL(b []byte, anchors *Anchors) (*crl, error) {
 		return nil, err
 	}
 	c := indexCRL(list, issuer)
-	c.base = base
+	c.base, c.scope = base, scope
 	return c, nil
 }
 
 var oidDeltaCRL = asn1.ObjectIdentifier{2, 5, 29, 27}
 
 // crlExtensions names those that are refused.
-var crlExtensions = map[string]string{"2.5.29.28": " (issuingDistributionPoint)", "2.5.29.29": " (certificateIssuer)"}
+var crlExtensions = map[string]string{"2.5.29.29": " (certificateIssuer)"}
 
 const removeFromCRL = 8 // RFC 5280, Section 5.3.1
 
@@ -209,14 +220,31 @@ func indexCRL(list *x509.RevocationList, issuer *x509.Certificate) *crl {
 	return c
 }
 
-// of gives the list of an authority; one certified twice with the same key and name has one list.
-func (s crlSet) of(issuer *x509.Certificate) *crl {
+// of gives the list of an authority that is about a certificate, the one that lasts longest; nil: none is.
+func (s crlSet) of(issuer, cert *x509.Certificate) (best *crl) {
 	for _, c := range s {
-		if bytes.Equal(c.issuer.RawSubject, issuer.RawSubject) && bytes.Equal(c.issuer.RawSubjectPublicKeyInfo, issuer.RawSubjectPublicKeyInfo) {
-			return c
+		if c.by(issuer) && c.scope.covers(cert) && (best == nil || c.nextUpdate.After(best.nextUpdate)) {
+			best = c
 		}
 	}
-	return nil
+	return best
+}
+
+// revoked says since when a certificate is revoked by its issuer. A stale list still says who was, and a list of other
+// certificates too.
+func (s crlSet) revoked(issuer, cert *x509.Certificate) (when time.Time, ok bool) {
+	serial := string(cert.SerialNumber.Bytes())
+	for _, c := range s {
+		if at, named := c.revoked[serial]; named && c.by(issuer) && (!ok || at.Before(when)) {
+			when, ok = at, true
+		}
+	}
+	return when, ok
+}
+
+// by says whether a list is of this authority, which may be certified twice with the same key and name.
+func (c *crl) by(issuer *x509.Certificate) bool {
+	return bytes.Equal(c.issuer.RawSubject, issuer.RawSubject) && bytes.Equal(c.issuer.RawSubjectPublicKeyInfo, issuer.RawSubjectPublicKeyInfo)
 }
 
 // stale says whether nothing can be concluded any more from a certificate's absence.
@@ -229,11 +257,7 @@ func (c *crl) stale(now time.Time, grace time.Duration) bool {
 func (j *Judge) RevokedIn(chain []*x509.Certificate) (time.Time, bool) {
 	t := j.trust.Load()
 	for i := 0; i < len(chain)-1; i++ {
-		list := t.crls.of(chain[i+1])
-		if list == nil {
-			continue
-		}
-		if when, ok := list.revoked[string(chain[i].SerialNumber.Bytes())]; ok {
+		if when, ok := t.crls.revoked(chain[i+1], chain[i]); ok {
 			return when, true
 		}
 	}

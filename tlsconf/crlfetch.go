@@ -1,6 +1,7 @@
 package tlsconf
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
@@ -145,7 +146,10 @@ func (j *Judge) take(ctx context.Context, u *crlURL) error {
 	if err != nil {
 		return err
 	}
-	if held != nil && held.issuer.Equal(c.issuer) && held.newer(c) {
+	if held != nil && !held.followedBy(c) {
+		return fmt.Errorf("it is %s, and %s is held: at one URL stands one list; delete %s if this is meant", c.kindText(), held.kindText(), u.file)
+	}
+	if held != nil && (held.issuer.Equal(c.issuer) && held.newer(c) || !held.issuer.Equal(c.issuer) && held.thisUpdate.After(c.thisUpdate)) {
 		return fmt.Errorf("it is older (of %s) than the one held (of %s)", day(c.thisUpdate), day(held.thisUpdate))
 	}
 	if err := u.keep(body, next); err != nil {
@@ -153,6 +157,23 @@ func (j *Judge) take(ctx context.Context, u *crlURL) error {
 	}
 	j.cfg.Log.Info("revocation list fetched", "issuer", subjectText(c.issuer), "revoked", len(c.revoked), "next", c.nextUpdate)
 	return j.Reload()
+}
+
+// followedBy says whether a list may stand in the place of c: whoever is in between could else put a list of others,
+// genuine but useless, in the place of the one that is needed. An authority's key may change.
+func (c *crl) followedBy(o *crl) bool {
+	return bytes.Equal(c.issuer.RawSubject, o.issuer.RawSubject) && (c.base == nil) == (o.base == nil) && c.scope.identity == o.scope.identity
+}
+
+func (c *crl) kindText() string {
+	kind := "a full list"
+	if c.base != nil {
+		kind = "a delta list"
+	}
+	if s := c.scope.String(); s != "" {
+		kind += " (" + s + ")"
+	}
+	return kind + " of " + subjectText(c.issuer)
 }
 
 // load reads the copy; nil: there is none yet.

@@ -48,6 +48,9 @@ func (j *Judge) Dates() []Date {
 		d := Date{What: "revocation list", Name: subjectText(c.issuer), From: c.thisUpdate.UTC(), Until: c.nextUpdate.UTC(),
 			Then: "peers get 451 from " + c.nextUpdate.Add(j.cfg.CRLGrace).UTC().Format("2006-01-02 15:04") + " on, if no newer one has come",
 			Note: fmt.Sprintf("%d revoked", len(c.revoked))}
+		if s := c.scope.String(); s != "" {
+			d.Note += " (" + s + ")"
+		}
 		if c.number != nil {
 			d.Note += fmt.Sprintf(", number %v", c.number)
 		}

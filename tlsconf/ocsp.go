@@ -300,11 +300,7 @@ func (j *Judge) openOCSP() (err error) {
 
 // listed says whether the revocation list of an authority names a certificate.
 func (j *Judge) listed(issuer, c *x509.Certificate) bool {
-	list := j.trust.Load().crls.of(issuer)
-	if list == nil {
-		return false
-	}
-	_, ok := list.revoked[string(c.SerialNumber.Bytes())]
+	_, ok := j.trust.Load().crls.revoked(issuer, c)
 	return ok
 }
 

@@ -27,7 +27,11 @@ type staplePKI struct {
 
 func newStaplePKI(t *testing.T, url string) *staplePKI {
 	t.Helper()
-	dir := t.TempDir()
+	return newStaplePKIIn(t, url, t.TempDir())
+}
+
+func newStaplePKIIn(t testing.TB, url, dir string) *staplePKI {
+	t.Helper()
 	p := &staplePKI{url: url, cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "AC TEST"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageCertSign}
@@ -36,7 +40,7 @@ func newStaplePKI(t *testing.T, url string) *staplePKI {
 	return p
 }
 
-func (p *staplePKI) make(t *testing.T, tmpl, up *x509.Certificate, upKey *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate) {
+func (p *staplePKI) make(t testing.TB, tmpl, up *x509.Certificate, upKey *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -57,7 +61,7 @@ func (p *staplePKI) make(t *testing.T, tmpl, up *x509.Certificate, upKey *ecdsa.
 }
 
 // write makes a new certificate for the front.
-func (p *staplePKI) write(t *testing.T) {
+func (p *staplePKI) write(t testing.TB) {
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
@@ -81,7 +85,7 @@ func (p *staplePKI) write(t *testing.T) {
 	}
 }
 
-func (p *staplePKI) answer(t *testing.T, status int, this, next time.Time) []byte {
+func (p *staplePKI) answer(t testing.TB, status int, this, next time.Time) []byte {
 	t.Helper()
 	der, err := ocsp.CreateResponse(p.root, p.root, ocsp.Response{Status: status, SerialNumber: p.leaf.SerialNumber, ThisUpdate: this, NextUpdate: next, RevokedAt: this}, p.rootKey)
 	if err != nil {

@@ -54,6 +54,7 @@ type Request struct {
 	Key                 KeyKind
 	DNSNames, Emails    []string
 	IPs                 []string
+	CRLPoints           []string  // URLs of revocation lists, as the certificate names them
 	NotBefore, NotAfter time.Time // zero: an hour ago, a year from now
 	Usages              []x509.ExtKeyUsage
 	KeyUsage            x509.KeyUsage // zero: digitalSignature and keyEncipherment (certSign and crlSign for an authority)
@@ -194,7 +195,7 @@ func template(r Request) (*x509.Certificate, error) {
 		NotBefore: r.NotBefore, NotAfter: r.NotAfter,
 		DNSNames: r.DNSNames, EmailAddresses: r.Emails,
 		ExtKeyUsage: r.Usages, KeyUsage: r.KeyUsage,
-		BasicConstraintsValid: true, IsCA: r.CA,
+		BasicConstraintsValid: true, IsCA: r.CA, CRLDistributionPoints: r.CRLPoints,
 	}
 	for _, s := range r.IPs {
 		ip := net.ParseIP(s)
