@@ -215,3 +215,62 @@ func TestBackupToBadDisk(t *testing.T) {
 	}
 	must(t, h.stop())
 }
+
+// TestKillRestore kills a restore at any moment: what it leaves is no store, or a whole one; the folder is refused until
+// it is emptied, and then the same restore succeeds.
+func TestKillRestore(t *testing.T) {
+	rounds := 5
+	if s := os.Getenv("MSSD_CRASH_ROUNDS"); s != "" {
+		n, err := strconv.Atoi(s)
+		must(t, err)
+		rounds = n
+	}
+	h := newHouse(t, "")
+	key := h.withMasterKey()
+	h.start("--create")
+	const bal = "pharmacie@test-officines.mssante.fr"
+	h.addBAL(bal, "ORG")
+	l := startLoad(h, []string{bal}, 3)
+	l.waitFor(t, 60)
+	l.stop()
+	dir, to := h.path("backup"), h.path("restored")
+	if out, err := h.run("backup", dir, "--create"); err != nil {
+		t.Fatalf("backup: %v\n%s", err, out)
+	}
+	must(t, h.stop())
+	args := []string{"restore", "--from", dir, "--to", to, "--master-key", key, "--quiet"}
+	began := time.Now()
+	if out, err := h.plain(args...); err != nil {
+		t.Fatalf("restore: %v\n%s", err, out)
+	}
+	took := time.Since(began)
+	must(t, os.RemoveAll(to))
+	outcome := map[string]int{}
+	for range rounds {
+		cmd := exec.Command("mssd", args...)
+		must(t, cmd.Start())
+		time.Sleep(time.Duration(rand.Int64N(int64(took)))) // the moment of the kill, at random
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		left, err := os.ReadDir(to)
+		_, version := os.Stat(filepath.Join(to, "VERSION"))
+		out, check := h.plain("fsck", "--dir", to, "--master-key", key, "--socket", h.path("none"))
+		switch {
+		case version == nil && check != nil:
+			t.Fatalf("a store stands there that is not whole: %v\n%s", check, out)
+		case version != nil && check == nil:
+			t.Fatalf("half a restore is taken for a store:\n%s", out)
+		}
+		outcome[fmt.Sprintf("store: %v", version == nil)]++
+		if err == nil && len(left) > 0 {
+			if out, err := h.plain(args...); err == nil || !strings.Contains(out, "is not empty") {
+				t.Errorf("a restore over what a killed one left: %v\n%s", err, out)
+			}
+		}
+		must(t, os.RemoveAll(to))
+	}
+	if out, err := h.plain(args...); err != nil {
+		t.Errorf("restore after the kills: %v\n%s", err, out)
+	}
+	t.Logf("%d rounds, a restore took %v: %v", rounds, took.Round(time.Millisecond), outcome)
+}
