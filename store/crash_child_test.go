@@ -291,6 +291,10 @@ var crashScenarios = map[string][]func(w *crashWriter){
 		w.deliver(30, 100, a)
 		w.close()
 	}},
+	"next start": {func(w *crashWriter) { // not of TestPowerCut: see TestPowerCutTwice
+		w.open(store.Options{})
+		w.close()
+	}},
 	"mailboxes": {setupPhase, mailboxPhase},
 	"messages":  {setupPhase, messagePhase},
 	"BALs": {setupPhase, func(w *crashWriter) {

@@ -69,6 +69,9 @@ type explorer struct {
 	share    uint64 // one in so many of the states is tried
 	spoilt   bool   // something was taken out: try states in a process of their own, until one fails
 	lots     int    // states of each class that is drawn by lot, at a moment
+	keep     int    // so many of the states that lost something are kept in sample
+	sample   []job
+	offered  int
 
 	mu      sync.Mutex
 	tried   map[crashtest.Class]int
@@ -248,7 +251,15 @@ func (x *explorer) offer(s crashtest.State, pos position, jobs chan job) {
 		return
 	}
 	pos.Acked = maps.Clone(pos.Acked)
-	jobs <- job{s, pos}
+	j := job{s, pos}
+	if s.Class != crashtest.Kept && s.Class != crashtest.Synced {
+		if x.offered++; len(x.sample) < x.keep {
+			x.sample = append(x.sample, j)
+		} else if i := h.Sum64() / x.share % uint64(x.offered); i < uint64(x.keep) {
+			x.sample[i] = j
+		}
+	}
+	jobs <- j
 }
 
 // try opens the store on a disk as a crash left it.
