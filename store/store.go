@@ -292,8 +292,10 @@ func (s *Store) openIndex() error {
 	how := boltOptions{mmap: mmapSize, noSync: s.opt.NoSync, statistics: true}
 	if s.opt.Create && s.neverInUse() {
 		// A power cut in a creation may leave the name and not, or not all of, what the file held.
-		if err := s.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("store: %w", err)
+		if err := soundIndex(path); errors.Is(err, ErrCorrupt) {
+			if err := s.fs.Remove(path); err != nil {
+				return fmt.Errorf("store: %w", err)
+			}
 		}
 	}
 	if s.index, err = openBolt(path, how); err != nil {
