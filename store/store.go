@@ -359,11 +359,25 @@ func addBuckets(db *bolt.DB) error {
 	})
 }
 
-// neverInUse reports whether a creation broke off before there were keys: they are made, durably, behind the index.
+// neverInUse reports whether a creation broke off before there were keys: they are made, durably, behind the index. An
+// index that can be read and holds a commit is never such a one: its keys were lost.
 func (s *Store) neverInUse() bool {
 	_, err := os.Lstat(filepath.Join(s.dir, "keys"))
 	bodies, err2 := os.ReadDir(filepath.Join(s.dir, "blobs"))
-	return errors.Is(err, fs.ErrNotExist) && err2 == nil && len(bodies) == 0
+	if !errors.Is(err, fs.ErrNotExist) || err2 != nil || len(bodies) > 0 {
+		return false
+	}
+	used := false
+	_ = readAlone(filepath.Join(s.dir, "index.db"), func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketNames[bktSys])
+		if b == nil {
+			return nil
+		}
+		sys, err := decodeSys(b.Get(sysKey))
+		used = err == nil && sys.Commits > 0
+		return nil
+	})
+	return !used
 }
 
 func initIndex(tx *bolt.Tx) error {
