@@ -28,6 +28,13 @@ func (b Backup) Holds(id BALID, destroyed time.Time) bool {
 	return b.Forgotten.IsZero() && id <= b.HighestBAL && (destroyed.IsZero() || !destroyed.Before(seconds(b.Began)))
 }
 
+// unknownBackups stands for backups that a store cannot know of: an index that was lost and made again, or put back from
+// a backup, does not speak of those made since. Until the operator says that there is none left (ForgetBackup) nothing
+// of before counts as shredded.
+func unknownBackups(label string, began, now time.Time, highest BALID) Backup {
+	return Backup{ID: trace.NewSource(0, func() time.Time { return now }).Next(), Label: label, Began: seconds(began), Done: seconds(now), HighestBAL: highest}
+}
+
 // forgottenFor is how long the record of a backup stays that is destroyed.
 const forgottenFor = 400 * 24 * time.Hour
 

@@ -342,7 +342,15 @@ func (r *rebuild) begin(tx *bolt.Tx, slots []slot) error {
 		}
 	}
 	r.out.BALs = len(r.bals)
-	return errors.Join(tx.Bucket(bucketNames[bktSys]).Put(sysKey, encodeSys(r.sys)), b.Put(rebuildBucket, keyID(0)))
+	began := r.now
+	for _, s := range slots {
+		if s.created.Before(began) {
+			began = s.created
+		}
+	}
+	unknown := unknownBackups("any backup made before the index was rebuilt: it is not known any more", began, r.now, r.keys.last)
+	return errors.Join(tx.Bucket(bucketNames[bktSys]).Put(sysKey, encodeSys(r.sys)), b.Put(rebuildBucket, keyID(0)),
+		tx.Bucket(bucketNames[bktBackup]).Put(keyID(unknown.ID), encodeBackup(unknown)))
 }
 
 // keepDestroyed writes the record that keeps the address of a destroyed BAL from being given again.

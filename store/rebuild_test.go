@@ -140,6 +140,14 @@ func testRebuild(t *testing.T, damage string) {
 	if v := box(t, s, a.ID, "INBOX").UIDValidity; v <= validity {
 		t.Errorf("UIDVALIDITY %d, it was %d", v, validity)
 	}
+	// Backups of before are not known any more: nothing is called shredded before the operator says that there are none.
+	if d, err := s.Doom(destroyed); err != nil || d.Shredded() || len(d.Backups) != 1 {
+		t.Errorf("the destroyed BAL counts as shredded: %+v, %v", d, err)
+	} else if do(t, s, store.ForgetBackup{ID: d.Backups[0].ID}); true {
+		if d, err := s.Doom(destroyed); err != nil || !d.Shredded() {
+			t.Errorf("no backup is left, and it is not shredded: %+v, %v", d, err)
+		}
+	}
 	for _, r := range rows(t, s, box(t, s, a.ID, "INBOX").Ref) {
 		if d := r.Date.Sub(dates[r.Message]).Abs(); d > 2*time.Second {
 			t.Errorf("date of a message is off by %v", d)

@@ -214,7 +214,7 @@ func (w *renewal) run(r Restored, known []Backup) (Renewed, error) {
 		return w.n, err
 	}
 	w.sys = sys
-	steps := []func() error{w.mailboxes, w.onces, func() error { return w.event(r) }, func() error { return w.backups(known) }}
+	steps := []func() error{w.mailboxes, w.onces, func() error { return w.event(r) }, func() error { return w.backups(r, known) }}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return w.n, err
@@ -292,7 +292,8 @@ func (w *renewal) event(r Restored) error {
 	return w.bucket(bktTrace).Put(keySeq(w.sys.LastSeq), v)
 }
 
-func (w *renewal) backups(known []Backup) error {
+// backups registers those that are known, and that there may be others.
+func (w *renewal) backups(r Restored, known []Backup) error {
 	for _, b := range known {
 		if w.bucket(bktBackup).Get(keyID(b.ID)) != nil {
 			b2, err := decodeBackup(keyID(b.ID), w.bucket(bktBackup).Get(keyID(b.ID)))
@@ -304,7 +305,8 @@ func (w *renewal) backups(known []Backup) error {
 			return err
 		}
 	}
-	return nil
+	unknown := unknownBackups("any backup in another folder made since the moment that was restored: it is not known here", r.Moment, w.at, w.sys.LastBAL)
+	return w.bucket(bktBackup).Put(keyID(unknown.ID), encodeBackup(unknown))
 }
 
 // EventsSince reads the events after a number from the index of a store, as far as it can be read: the store may be
