@@ -68,9 +68,13 @@ func (c *Client) Health(ctx context.Context) (Health, error) {
 	return call[Health](ctx, c, "GET", "/v1/health", nil)
 }
 
-// Fsck looks at the whole store while it serves.
-func (c *Client) Fsck(ctx context.Context) (Check, error) {
-	return call[Check](ctx, c, "POST", "/v1/fsck", nil)
+// Fsck looks at the whole store while it serves; with bodies it also opens each body to its last octet.
+func (c *Client) Fsck(ctx context.Context, bodies bool) (Check, error) {
+	path := "/v1/fsck"
+	if bodies {
+		path += "?bodies"
+	}
+	return call[Check](ctx, c, "POST", path, nil)
 }
 
 // Reload reads certificates, revocation lists and the white list again.

@@ -108,6 +108,9 @@ func TestDestroy(t *testing.T) {
 		"again": second(h.Destroy(t.Context(), addr, false)),
 		"new":   second(h.AddBAL(t.Context(), NewBAL{Address: addr, Kind: "ORG"})),
 		"hold":  second(h.Hold(t.Context(), addr, "order 8")),
+		"export": second(h.ExportBAL(t.Context(), addr, Export{
+			Head: func(TransferHead) error { t.Error("an export of a destroyed BAL began"); return nil },
+		})),
 	} {
 		if !errors.As(err, &p) || p.Status != http.StatusConflict || !strings.Contains(p.Text, "never given again") {
 			t.Errorf("%s: %v", what, err)

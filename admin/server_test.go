@@ -283,7 +283,7 @@ func TestActsAreTraced(t *testing.T) {
 	h := open(t)
 	id := h.store.NewID()
 	h.store.Record(trace.Event{ID: id, Kind: trace.Committed})
-	if problems, err := h.Fsck(t.Context()); err != nil || len(problems.Problems) > 0 {
+	if problems, err := h.Fsck(t.Context(), true); err != nil || len(problems.Problems) > 0 {
 		t.Fatalf("%+v, %v", problems, err)
 	}
 	read := func() []TraceEvent {

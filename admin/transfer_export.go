@@ -79,6 +79,9 @@ func (s *Server) balExport(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if b.State == store.Destroyed { // an export of nothing would look like one of everything
+		return store.ErrDestroyed
+	}
 	boxes, err := s.Store.Mailboxes(b.ID)
 	if err != nil {
 		return err

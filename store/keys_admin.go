@@ -265,7 +265,9 @@ func recoverSlots(b []byte, private *recoveryPrivate, to *masterKey) (opened int
 		s.wrapped = wrap.Seal(nil, nil, key[:], s.aad())
 		copy(b[slotPlace(s.number):], encodeSlot(s))
 		found = found || s.number == storeSlot && s.state == slotInUse
-		opened++
+		if s.state == slotInUse {
+			opened++
+		}
 	})
 	return opened, lost, found
 }

@@ -163,3 +163,21 @@ func TestKeyFilesAreWhole(t *testing.T) {
 		}
 	}
 }
+
+// A destroyed BAL has no key that a recovery could open: it is neither counted nor told as lost.
+func TestRecoverAfterDestroy(t *testing.T) {
+	k := newKeysStore(t)
+	s, err := store.Open(k.opt)
+	k.must(err)
+	const address = "a@bal.example"
+	_, err = s.Commit(t.Context(), &store.Batch{Ops: []store.Op{store.SetBALState{Address: address, State: store.Closed}}})
+	k.must(err)
+	_, err = s.DestroyBAL(t.Context(), address)
+	k.must(err)
+	k.must(s.FinishDestroying(t.Context()))
+	k.must(s.Close())
+	k.must(os.Remove(k.opt.MasterKey))
+	if n, lost, err := store.Recover(k.opt.Dir, k.private, k.next); n != 2 || len(lost) > 0 || err != nil {
+		t.Errorf("%d keys opened, lost %v, %v; want the store's and that of one BAL", n, lost, err)
+	}
+}

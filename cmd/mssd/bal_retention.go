@@ -89,7 +89,13 @@ func newBALUndelete() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return ask.print(cmd.OutOrStdout(), done, func(w io.Writer) { showUndeleted(w, done) })
+			if err := ask.print(cmd.OutOrStdout(), done, func(w io.Writer) { showUndeleted(w, done) }); err != nil {
+				return err
+			}
+			if done.Gone > 0 {
+				return silentError{}
+			}
+			return nil
 		},
 	}
 	f := c.Flags()

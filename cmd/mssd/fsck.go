@@ -17,12 +17,14 @@ import (
 func newFsck() *cobra.Command {
 	var ask asking
 	var file, dir, key string
+	var bodies bool
 	var mend mending
 	c := &cobra.Command{
 		Use:   "fsck [--config FILE | --dir DIR]",
 		Short: "Check every invariant of the store",
 		Long: "Check every invariant of the store and print what is wrong. A running daemon is asked to look while it serves; where none\n" +
-			"answers, the store is opened and looked at here. Exit status 1 when something is wrong.\n\n" +
+			"answers, the store is opened and looked at here. Exit status 1 when something is wrong. Of bodies the header and the table\n" +
+			"of frames are looked at; --bodies reads them through, which takes as long as reading the whole disk.\n\n" +
 			"With --repair, for a stopped store, a new index is made from what can be read of the old one, which is kept: counted\n" +
 			"anew, with what is missing made again where that needs no guess. --dry-run says what it would do.\n\n" +
 			"With --rebuild, for a stopped store whose index.db is lost, a new one is made from the bodies and the keys alone: INBOX\n" +
@@ -43,7 +45,9 @@ func newFsck() *cobra.Command {
 			if done, err := mend.run(cmd, &ask, dir, key); done {
 				return err
 			}
-			doc, how, err := fsck(cmd.Context(), ask.client(), dir, key)
+			p := newProgress(cmd.ErrOrStderr(), mend.quiet || ask.json)
+			doc, how, err := fsck(cmd.Context(), ask.client(), dir, key, bodies, p.tell)
+			p.end()
 			if err != nil {
 				return err
 			}
@@ -57,6 +61,9 @@ func newFsck() *cobra.Command {
 		},
 	}
 	mend.flags(c)
+	c.Flags().BoolVar(&bodies, "bodies", false, "read every body through, to its last octet")
+	c.MarkFlagsMutuallyExclusive("bodies", "repair")
+	c.MarkFlagsMutuallyExclusive("bodies", "rebuild")
 	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file, for the folder and the socket")
 	c.Flags().StringVar(&dir, "dir", "", "folder of a stopped store")
 	c.Flags().StringVar(&key, "master-key", "", "file of its master key (default: that of the configuration, else master.key in the folder)")
@@ -76,8 +83,8 @@ func showCheck(w io.Writer, doc admin.Check, how string) {
 }
 
 // fsck asks the daemon where one answers, else looks itself; how says which.
-func fsck(ctx context.Context, c *admin.Client, dir, key string) (doc admin.Check, how string, err error) {
-	doc, err = c.Fsck(ctx)
+func fsck(ctx context.Context, c *admin.Client, dir, key string, bodies bool, p store.Progress) (doc admin.Check, how string, err error) {
+	doc, err = c.Fsck(ctx, bodies)
 	if err == nil {
 		return doc, "checked by the running daemon on " + c.Socket, nil
 	}
@@ -91,16 +98,12 @@ func fsck(ctx context.Context, c *admin.Client, dir, key string) (doc admin.Chec
 	if err != nil {
 		return doc, "", fmt.Errorf("%s: %w", dir, err)
 	}
-	problems, err := st.Check(ctx)
+	doc, err = admin.CheckStore(ctx, st, bodies, p)
 	if cerr := st.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
 		return doc, "", fmt.Errorf("%s: %w", dir, err)
-	}
-	doc.Problems = []string{}
-	for _, p := range problems {
-		doc.Problems = append(doc.Problems, fmt.Sprintf("invariant %d: %s", p.Invariant, p.Text))
 	}
 	return doc, "checked here: no daemon answers on " + c.Socket + ", the store " + dir + " was opened alone", nil
 }

@@ -30,9 +30,9 @@ func (m *mending) flags(c *cobra.Command) {
 func (m *mending) run(cmd *cobra.Command, ask *asking, dir, key string) (done bool, err error) {
 	switch {
 	case m.force && !m.rebuild:
-		return true, errors.New("--force belongs to --rebuild")
+		return true, usageError{errors.New("--force belongs to --rebuild")}
 	case (m.dryRun || m.dropLost) && !m.repair:
-		return true, errors.New("--dry-run and --drop-lost belong to --repair")
+		return true, usageError{errors.New("--dry-run and --drop-lost belong to --repair")}
 	case m.repair && m.rebuild:
 		return true, errors.New("either --repair or --rebuild")
 	case !m.repair && !m.rebuild:

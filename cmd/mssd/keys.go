@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -148,8 +150,11 @@ func newKeysRotate() *cobra.Command {
 			if to, err = filepath.Abs(to); err != nil {
 				return err
 			}
+			if _, err := os.Stat(to); errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("%s is not there; mssd keys make %s makes a new master key", to, to)
+			}
 			if err := store.Rekey(st.dir, st.key, to); err != nil {
-				return err
+				return keysError(err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "the store now wants the master key in %s: name it in store.master_key before the next start\n", to)
 			return nil

@@ -45,6 +45,14 @@ func (s *stoppedStore) find() error {
 	return nil
 }
 
+// keysError says what to do about a store that is in use.
+func keysError(err error) error {
+	if errors.Is(err, store.ErrLocked) {
+		return fmt.Errorf("%w; stop the daemon first", err)
+	}
+	return err
+}
+
 func newKeysRecoveryMake() *cobra.Command {
 	return &cobra.Command{
 		Use:   "recovery-make PRIVATE_FILE PUBLIC_FILE",
@@ -77,7 +85,7 @@ func newKeysRecoverySet() *cobra.Command {
 				return err
 			}
 			if err := store.SetRecovery(st.dir, st.key, args[0]); err != nil {
-				return err
+				return keysError(err)
 			}
 			list, err := store.Keys(st.dir, st.key)
 			if err == nil {
@@ -109,7 +117,7 @@ func newKeysRecoveryUnset() *cobra.Command {
 				return err
 			}
 			if err := store.UnsetRecovery(st.dir, st.key); err != nil {
-				return err
+				return keysError(err)
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "no recovery key is set any more; backups made before can still be opened with it")
 			return nil
@@ -142,7 +150,7 @@ func newKeysRecover() *cobra.Command {
 			}
 			opened, lost, err := store.Recover(st.dir, private, to)
 			if err != nil {
-				return err
+				return keysError(err)
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%d keys opened; the store now wants the master key in %s: name it in store.master_key before the next start\n", opened, to)

@@ -59,6 +59,29 @@ func configKeys(table reflect.Type, prefix string) []string {
 	return keys
 }
 
+// Each list of a page ends, and ends in its own section: else all that follows is printed as part of it.
+func TestManPageListsEnd(t *testing.T) {
+	for _, name := range []string{"mssd.8", "mssd.toml.5"} {
+		open, command := 0, ""
+		for line := range strings.Lines(manPage(t, name)) {
+			switch {
+			case strings.HasPrefix(line, ".Bl "):
+				open++
+			case strings.HasPrefix(line, ".El"):
+				open--
+			case strings.HasPrefix(line, ".It Cm ") && open != 1, strings.HasPrefix(line, ".Sh ") && open != 0:
+				t.Fatalf("%s: %q stands within %d lists; the list of %q does not end", name, line, open, command)
+			}
+			if strings.HasPrefix(line, ".It Cm ") {
+				command = strings.TrimSpace(strings.TrimPrefix(line, ".It Cm "))
+			}
+		}
+		if open != 0 {
+			t.Errorf("%s: %d lists do not end", name, open)
+		}
+	}
+}
+
 // Every command that people use and each of its flags stands in mssd(8), under that command or among those in common.
 func TestManPageNamesEveryCommand(t *testing.T) {
 	page := manPage(t, "mssd.8")
