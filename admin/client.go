@@ -134,6 +134,8 @@ func (c *Client) explain(err error) error {
 		return fmt.Errorf("%s: %w; is it running? (systemctl status mssd; --socket names another one)", c.Socket, ErrNoDaemon)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%s: you may not open this socket; run as root or as the daemon's user", c.Socket)
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%s: the daemon went away while it was asked; see its log and whether it runs (systemctl status mssd), then ask again", c.Socket)
 	}
 	return fmt.Errorf("%s: %w", c.Socket, err)
 }

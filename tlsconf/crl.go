@@ -233,9 +233,9 @@ func (s crlSet) of(issuer, cert *x509.Certificate) (best *crl) {
 // revoked says since when a certificate is revoked by its issuer. A stale list still says who was, and a list of other
 // certificates too.
 func (s crlSet) revoked(issuer, cert *x509.Certificate) (when time.Time, ok bool) {
-	serial := string(cert.SerialNumber.Bytes())
+	serial := cert.SerialNumber.Bytes()
 	for _, c := range s {
-		if at, named := c.revoked[serial]; named && c.by(issuer) && (!ok || at.Before(when)) {
+		if at, named := c.revoked[string(serial)]; named && c.by(issuer) && (!ok || at.Before(when)) {
 			when, ok = at, true
 		}
 	}

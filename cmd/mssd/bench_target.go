@@ -180,7 +180,8 @@ const (
 	hookHead = `#!/bin/sh
 set -eu
 cd "$(dirname "$0")/.."
-dead() { [ ! -e "/proc/$1/status" ] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"; }
+# Its first thread may be a zombie while others still hold its sockets.
+dead() { [ ! -e "/proc/$1/status" ] || { grep -q '^State:[[:space:]]*Z' "/proc/$1/status" && [ "$(ls "/proc/$1/task" 2>/dev/null | wc -l)" -le 1 ]; }; }
 pid=$(cat daemon.pid 2>/dev/null || true)
 `
 	hookStart = hookHead + `if [ -n "$pid" ] && ! dead "$pid"; then echo "running already: $pid" >&2; exit 0; fi
