@@ -259,7 +259,7 @@ func (s *Server) release(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if !b.Held() {
-		return nil, &Problem{http.StatusConflict, fmt.Sprintf("%s is under no legal hold", b.Address), "mssd bal show says which BALs are"}
+		return nil, &Problem{http.StatusConflict, fmt.Sprintf("%s is under no legal hold", b.Address), "mssd bal list says which BALs are"}
 	}
 	return s.setHold(r, b, false, balEvent(r, trace.BAL, "bal release", b))
 }

@@ -47,6 +47,8 @@ type Repaired struct {
 	Pages   int    // pages and records that could not be read
 	Report  string // file with what was lost or set aside; "" where nothing was
 	Kept    string // name of the former index; "": nothing had to be changed, or a dry run
+
+	Unavailable []Address // BALs whose key does not open: nothing of them was looked at
 }
 
 const (
@@ -367,6 +369,9 @@ func (r *repair) loadBALs() error {
 		if s := r.slots[uint32(b.ID)]; !m.verbatim && (s.address != b.Address || s.kind != b.Kind) {
 			r.note("BAL %d: it is %s %s, as its key says, not %s %s", b.ID, s.kind, s.address, b.Kind, b.Address)
 			m.Address, m.Kind = s.address, s.kind
+		}
+		if kerr != nil && b.State != Destroyed {
+			r.out.Unavailable = append(r.out.Unavailable, b.Address)
 		}
 		r.bals[b.ID] = m
 		return nil

@@ -387,7 +387,7 @@ func TestRepairLeavesOthers(t *testing.T) {
 	back := spoilSlot(t, dir, b.ID)
 	swapRecord(t, dir, "bal", b.ID-1, func(v []byte) []byte { return v[:3] })
 	out, err := store.Repair(ctx, store.RepairOptions{Dir: dir})
-	if err != nil || out.Kept == "" {
+	if err != nil || out.Kept == "" || len(out.Unavailable) != 1 || out.Unavailable[0] != b.Address {
 		t.Fatalf("%+v %v", out, err)
 	}
 	s, err = store.Open(store.Options{Dir: dir})

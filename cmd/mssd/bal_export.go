@@ -62,7 +62,7 @@ func newBALExport() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&format, "format", "maildir", "maildir or zip")
-	c.Flags().BoolVar(&quiet, "quiet", false, "print no progress")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print no progress")
 	return ask.flags(c)
 }
 

@@ -63,7 +63,7 @@ func newBALImport() *cobra.Command {
 	}
 	c.Flags().StringVar(&head.Into, "into", "", "put all mailboxes below this one")
 	c.Flags().BoolVar(&head.OverQuota, "over-quota", false, "go on when the quota is reached")
-	c.Flags().BoolVar(&quiet, "quiet", false, "print no progress")
+	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print no progress")
 	return ask.flags(c)
 }
 

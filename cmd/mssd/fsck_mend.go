@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +60,13 @@ func (m *mending) mend(cmd *cobra.Command, ask *asking, dir, key string) error {
 	if err != nil {
 		return mendError(dir, err)
 	}
-	return ask.print(cmd.OutOrStdout(), out, func(w io.Writer) { showRepaired(w, out, m.dryRun) })
+	if err := ask.print(cmd.OutOrStdout(), out, func(w io.Writer) { showRepaired(w, out, m.dryRun) }); err != nil {
+		return err
+	}
+	if len(out.Unavailable) > 0 || slices.ContainsFunc(out.Lost, func(l store.LostRow) bool { return !l.Dropped }) {
+		return silentError{} // something stays wrong
+	}
+	return nil
 }
 
 func showRepaired(w io.Writer, r *store.Repaired, dryRun bool) {
@@ -75,6 +82,9 @@ func showRepaired(w io.Writer, r *store.Repaired, dryRun bool) {
 			kept++
 			fmt.Fprintf(w, "  body lost: message %s of %s, mailbox %d, UID %d: %s\n", l.Message, l.BAL, l.Mailbox, l.UID, l.Reason)
 		}
+	}
+	for _, a := range r.Unavailable {
+		fmt.Fprintf(w, "  BAL %s is unavailable, its key does not open: nothing of it was mended. Bring the file keys back from a backup\n", a)
 	}
 	switch {
 	case r.Count == 0:

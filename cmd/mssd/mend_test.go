@@ -112,6 +112,14 @@ func TestRepair(t *testing.T) {
 	if out, err := h.run("fsck", "--repair", "--config", h.config); err != nil || !strings.Contains(out, "nothing to mend") {
 		t.Errorf("repair of a sound store: %v\n%s", err, out)
 	}
+	body := bodyOf(t, h)
+	content, err := os.ReadFile(body)
+	must(t, err)
+	must(t, os.Remove(body))
+	if out, err := h.run("fsck", "--repair", "--config", h.config); err == nil || !strings.Contains(out, "stay without their body") {
+		t.Errorf("repair cannot bring a body back, but says it is well: %v\n%s", err, out)
+	}
+	must(t, os.WriteFile(body, content, 0o600))
 	index := h.path("data/index.db")
 	whole, err := os.ReadFile(index)
 	must(t, err)
@@ -170,4 +178,14 @@ func spoilRows(t *testing.T, whole []byte) []byte {
 		t.Fatal("no page of rows")
 	}
 	return b
+}
+
+// bodyOf is the file of one body of a stopped store.
+func bodyOf(t *testing.T, h *house) string {
+	t.Helper()
+	files, err := filepath.Glob(h.path("data/blobs/*/*"))
+	if must(t, err); len(files) == 0 {
+		t.Fatal("there are no bodies")
+	}
+	return files[0]
 }

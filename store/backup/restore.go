@@ -184,7 +184,7 @@ func emptyDir(path string) (made bool, err error) {
 	}
 	for _, n := range names {
 		if n.Name() != "lost+found" {
-			return false, fmt.Errorf("%s is not empty (%s); a store is restored into an empty or missing folder only", path, n.Name())
+			return false, fmt.Errorf("%s is not empty (%s); a store is restored into an empty or missing folder only; what a restore left that was killed may be removed", path, n.Name())
 		}
 	}
 	return false, nil
