@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -180,12 +181,12 @@ func TestRevocationListMissingIsTemporary(t *testing.T) {
 func TestOCSPAtMail(t *testing.T) {
 	w := newWorld(t, nil)
 	at := time.Date(2026, 5, 3, 12, 0, 0, 0, time.UTC)
-	answer := make(chan testpki.OCSP, 1)
-	answer <- testpki.OCSP{}
+	var answer atomic.Pointer[testpki.OCSP]
+	answer.Store(&testpki.OCSP{})
 	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		req := must(ocsp.ParseRequest(body))(t)
-		_, _ = rw.Write(must(w.pki.Issuing.OCSPAnswer(req.SerialNumber, <-answer))(t))
+		_, _ = rw.Write(must(w.pki.Issuing.OCSPAnswer(req.SerialNumber, *answer.Load()))(t))
 	}))
 	t.Cleanup(s.Close)
 	w.srv.Judge = must(tlsconf.NewJudge(tlsconf.JudgeConfig{AnchorFiles: []string{filepath.Join(w.root, "anchors.pem")},
@@ -193,7 +194,7 @@ func TestOCSPAtMail(t *testing.T) {
 	p := w.secure("patient")
 	p.deliver(patient, pharmacy, prescription)
 	w.ahead.Store(int64(15 * time.Minute))
-	answer <- testpki.OCSP{Status: ocsp.Revoked, RevokedAt: at, ThisUpdate: w.now()}
+	answer.Store(&testpki.OCSP{Status: ocsp.Revoked, RevokedAt: at, ThisUpdate: w.now()})
 	p.cmd("MAIL FROM:<"+patient+">", "550 5.7.1 certificate revoked on 2026-05-03 (serial ")
 	p.stays()
 }
