@@ -224,5 +224,5 @@ func (e *exporter) octetsOf(c *store.Content, row store.Row, done *TransferDone)
 func (e *exporter) damaged(row store.Row, err error, done *TransferDone) {
 	e.end.Damaged++
 	e.s.Log.Error("export: a message cannot be read", "id", row.Message.String(), "err", err)
-	done.Error = "its body is missing or damaged in the store (mssd fsck says more)"
+	done.Error = "its body is missing or damaged in the store (mssd fsck --bodies says more)"
 }

@@ -324,7 +324,7 @@ func showVerified(w io.Writer, v backup.Verified) {
 		fmt.Fprintln(w, "no fault found")
 		return
 	}
-	fmt.Fprintf(w, "%d faults found; a run of mssd backup --verify-all copies damaged bodies again while the store has them\n", len(v.Faults))
+	fmt.Fprintf(w, "%d faults found; a run of mssd backup --verify-all copies damaged bodies again while the store has them; of a damaged generation only the others are of use\n", len(v.Faults))
 }
 
 func newBackupPrune() *cobra.Command {

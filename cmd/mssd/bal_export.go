@@ -56,7 +56,7 @@ func newBALExport() *cobra.Command {
 				fmt.Fprintf(w, "%s: %d messages (%s) in %d mailboxes written to %s\n", done.Address, done.Messages, octets(done.Octets), done.Mailboxes, done.File)
 			})
 			if err == nil && done.Damaged > 0 {
-				err = fmt.Errorf("%d messages are damaged in the store and are missing here; the manifest names them, mssd fsck says more", done.Damaged)
+				err = fmt.Errorf("%d messages are damaged in the store and are missing here; the manifest names them, mssd fsck --bodies says more", done.Damaged)
 			}
 			return err
 		},
