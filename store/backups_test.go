@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,7 +16,10 @@ import (
 // What is registered of backups outlives a start, a destroyed one is named for a year, and nonsense is refused.
 func TestBackupsAreRegistered(t *testing.T) {
 	now := time.Date(2026, 11, 23, 1, 0, 0, 0, time.UTC)
-	opt := store.Options{Dir: filepath.Join(t.TempDir(), "store"), Create: true, Now: func() time.Time { return now }}
+	var clock atomic.Pointer[time.Time] // the store looks at it by itself, too
+	set := func(t time.Time) { now = t; clock.Store(&t) }
+	set(now)
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "store"), Create: true, Now: func() time.Time { return *clock.Load() }}
 	s := storetest.Open(t, opt)
 	commit := func(ops ...store.Op) error {
 		_, err := s.Commit(context.Background(), &store.Batch{Ops: ops})
@@ -41,7 +45,7 @@ func TestBackupsAreRegistered(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	now = now.Add(24 * time.Hour)
+	set(now.Add(24 * time.Hour))
 	s = storetest.Open(t, opt)
 	one.Forgotten = now.Add(-24 * time.Hour)
 	got, err := s.Backups()
@@ -52,7 +56,7 @@ func TestBackupsAreRegistered(t *testing.T) {
 		!got[1].Holds(4, now) || got[1].Holds(4, now.Add(-48*time.Hour)) {
 		t.Error("Holds does not say what a backup can open")
 	}
-	now = now.Add(401 * 24 * time.Hour)
+	set(now.Add(401 * 24 * time.Hour))
 	two.Done = now
 	if err := commit(store.PutBackup{Backup: two}); err != nil {
 		t.Fatal(err)

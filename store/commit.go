@@ -281,7 +281,7 @@ func (s *Store) tryGroup(group []*request, replies []reply, l *lazy) error {
 		return err
 	}
 	s.keepFreeList()
-	if err := s.commitIndex(tx); err != nil {
+	if err := (*s.commitIndex.Load())(tx); err != nil {
 		return fmt.Errorf("commit of the index: %w", err)
 	}
 	a.publish()

@@ -232,7 +232,7 @@ func TestDestroy(t *testing.T) {
 	next := filepath.Join(filepath.Dir(d.opt.MasterKey), "next.key")
 	d.must(store.MakeMasterKey(next))
 	d.must(store.Rekey(d.opt.Dir, d.opt.MasterKey, next))
-	if n, lost, err := store.Recover(d.opt.Dir, d.private, d.opt.MasterKey); n != 3 || len(lost) > 0 || err != nil {
+	if n, lost, err := store.Recover(d.opt.Dir, d.private, d.opt.MasterKey); n != 2 || len(lost) > 0 || err != nil {
 		t.Errorf("%d, %v, %v", n, lost, err)
 	}
 	s = d.open()

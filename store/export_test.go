@@ -19,12 +19,12 @@ type (
 
 var OpenWith = open
 
-func (s *Store) SetCommit(f func(*bolt.Tx) error) { s.commitIndex = f }
+func (s *Store) SetCommit(f func(*bolt.Tx) error) { s.commitIndex.Store(&f) }
 func (s *Store) Flush() error                     { return s.flush() }
 
 // CountCommits counts the commits of the index from now on.
 func (s *Store) CountCommits(n *atomic.Int64) {
-	s.commitIndex = func(tx *bolt.Tx) error { n.Add(1); return commitTx(tx) }
+	s.SetCommit(func(tx *bolt.Tx) error { n.Add(1); return commitTx(tx) })
 }
 
 func (s *Store) Dir() string { return s.dir }
@@ -119,13 +119,13 @@ func (s *Store) SetUptime(f func() time.Duration) {
 
 // HoldCommitter keeps the committer from working until so many batches are queued.
 func (s *Store) HoldCommitter() (release func(batches int)) {
-	commit, held, entered := s.commitIndex, make(chan struct{}), make(chan struct{}, 1)
-	s.commitIndex = func(tx *bolt.Tx) error {
-		s.commitIndex = commit
+	commit, held, entered := *s.commitIndex.Load(), make(chan struct{}), make(chan struct{}, 1)
+	s.SetCommit(func(tx *bolt.Tx) error {
+		s.SetCommit(commit)
 		entered <- struct{}{}
 		<-held
 		return commit(tx)
-	}
+	})
 	s.Record(trace.Event{Kind: trace.Login})
 	<-entered
 	return func(batches int) {

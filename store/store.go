@@ -146,8 +146,8 @@ type Store struct {
 	group       []*request
 	once        *onceTable
 	places      *places
-	commitIndex func(*bolt.Tx) error // a seam for tests
-	keywordRoom int                  // octets of keyword sets
+	commitIndex atomic.Pointer[func(*bolt.Tx) error] // a seam for tests
+	keywordRoom int                                  // octets of keyword sets
 
 	batchLog *batchLog // the latest commits, for those who follow
 	maxFree  int       // free pages in the list that each commit writes down
@@ -160,8 +160,10 @@ func Open(opt Options) (*Store, error) { return open(opt, nil) }
 
 // open takes another file system for tests.
 func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
-	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, maxFree: maxFreeKept, batchLog: newBatchLog(), keywordRoom: 64 << 20, commitIndex: commitTx,
+	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, maxFree: maxFreeKept, batchLog: newBatchLog(), keywordRoom: 64 << 20,
 		queue: make(chan *request, maxGroup), aside: make(chan func()), wipe: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
+	commit := commitTx
+	s.commitIndex.Store(&commit)
 	s.slow.epoch = time.Now()
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

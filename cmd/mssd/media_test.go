@@ -132,6 +132,28 @@ func (h *house) fetched(user, password string, options *imap.FetchOptions) (map[
 	return out, err
 }
 
+// fetchToTheEnd fetches all messages of INBOX and reads until the connection ends or the FETCH is answered. (The client
+// of go-imap has a data race when a connection ends inside a literal.)
+func (h *house) fetchToTheEnd(user, password string) string {
+	h.t.Helper()
+	c, err := tls.Dial("tcp", h.imaps, &tls.Config{RootCAs: h.roots, ServerName: "localhost"})
+	must(h.t, err)
+	defer c.Close()
+	must(h.t, c.SetDeadline(time.Now().Add(time.Minute)))
+	_, err = fmt.Fprintf(c, "a1 LOGIN %q %q\r\na2 EXAMINE INBOX\r\na3 FETCH 1:* BODY.PEEK[]\r\n", user, password)
+	must(h.t, err)
+	var said strings.Builder
+	b := make([]byte, 64<<10)
+	for !strings.Contains(said.String(), "\na3 ") {
+		n, err := c.Read(b)
+		said.Write(b[:n])
+		if err != nil {
+			break
+		}
+	}
+	return said.String()
+}
+
 func (h *house) searched(user, password, text string) []uint32 {
 	h.t.Helper()
 	c := h.imapClient(user, password)
@@ -197,8 +219,8 @@ func TestDamagedBodies(t *testing.T) {
 		}
 	}
 	// The damage in the middle of the long one is met when its octets were announced: this connection is cut, once.
-	if _, err := h.fetched(user, password, &imap.FetchOptions{BodySection: []*imap.FetchItemBodySection{{Peek: true}}}); err == nil {
-		t.Error("FETCH of damaged messages went through")
+	if said := h.fetchToTheEnd(user, password); strings.Contains(said, "\na3 ") || !strings.Contains(said, "* 1 FETCH") {
+		t.Errorf("FETCH of damaged messages was not cut: %d octets", len(said))
 	}
 	want("damaged", 0, 7)
 	if got, err := h.fetched(user, password, &imap.FetchOptions{Flags: true, RFC822Size: true, Envelope: true}); err != nil || len(got) != len(sent) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -576,9 +577,10 @@ func TestDestroyedBAL(t *testing.T) {
 	w.deliver(4)
 	first := w.backup(backup.Options{})
 	gone := w.bals[0]
-	now := time.Now().Add(2 * time.Second) // moments are told in seconds
+	var ahead atomic.Int64 // of the clock, seconds: moments are told in seconds
+	ahead.Store(2)
 	must(t, w.s.Close())
-	w.s = storetest.Open(t, store.Options{Dir: w.path("store"), MasterKey: w.key, RetainExpunged: -1, Now: func() time.Time { return now }})
+	w.s = storetest.Open(t, store.Options{Dir: w.path("store"), MasterKey: w.key, RetainExpunged: -1, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load()) * time.Second) }})
 	_, err := w.s.Commit(context.Background(), &store.Batch{Ops: []store.Op{store.SetBALState{Address: gone.Address, State: store.Closed}}})
 	must(t, err)
 	d, err := w.s.DestroyBAL(context.Background(), gone.Address)
@@ -586,7 +588,7 @@ func TestDestroyedBAL(t *testing.T) {
 	if d.Shredded() || len(d.Backups) != 1 || d.Backups[0].ID.String() != first.Moment.ID {
 		t.Errorf("destroyed: %+v, want one backup named", d)
 	}
-	now = now.Add(2 * time.Second)
+	ahead.Add(2)
 	second := w.backup(backup.Options{})
 	if len(second.Opens) != 1 || second.Opens[0].Generation != first.Generation || !slices.Equal(second.Opens[0].BALs, []store.Address{gone.Address}) ||
 		second.DamagedAll+second.Locked > 0 {
