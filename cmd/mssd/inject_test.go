@@ -14,7 +14,7 @@ import (
 // acknowledges what it then does not have: it refuses for now, or ends with an error. What got no 250 is sent again after
 // the next start, and each letter is there once.
 func TestPowerCutInjected(t *testing.T) {
-	strace := need(t, "strace")
+	strace := needStrace(t)
 	h := newHouse(t, "")
 	h.start("--create")
 	const address = "pharmacie0@test-officines.mssante.fr"

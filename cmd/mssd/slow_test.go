@@ -31,7 +31,7 @@ func (h *house) configure(table, lines string) {
 // what it returns for the disk to be quick again.
 func (h *house) slowDown(each time.Duration) (quick func()) {
 	h.t.Helper()
-	cmd := exec.Command(need(h.t, "strace"), "-f", "-qq", "-p", strconv.Itoa(h.cmd.Process.Pid), "-o", h.path("strace"),
+	cmd := exec.Command(needStrace(h.t), "-f", "-qq", "-p", strconv.Itoa(h.cmd.Process.Pid), "-o", h.path("strace"),
 		"-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter="+strconv.FormatInt(each.Microseconds(), 10))
 	var out lockedBuffer
 	cmd.Stderr = &out

@@ -2,9 +2,12 @@ package crashtest
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
+	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
@@ -24,6 +27,16 @@ type Call struct {
 const calls = "openat,open,creat,openat2,close,dup,dup2,dup3,fcntl,lseek,write,pwrite64,writev,pwritev,pwritev2,copy_file_range,sendfile,splice," +
 	"ftruncate,truncate,fallocate,rename,renameat,renameat2,unlink,unlinkat,rmdir,mkdir,mkdirat,link,linkat,symlink,symlinkat," +
 	"fsync,fdatasync,sync,syncfs,sync_file_range,accept4,io_uring_setup"
+
+// Forbidden says why processes may not be traced here, "" where they may: in some containers that is a right which is
+// not given.
+func Forbidden(strace string) string {
+	out, err := exec.Command(strace, "-f", "--seccomp-bpf", "-qq", "-e", "trace=none", "-o", os.DevNull, "--", "true").CombinedOutput()
+	if err == nil {
+		return ""
+	}
+	return fmt.Sprintf("%v: %s", err, bytes.TrimSpace(out))
+}
 
 // Command is the command line that runs a program under strace, writing to log.
 func Command(strace, log string, program ...string) []string {
