@@ -24,6 +24,9 @@ type RepairOptions struct {
 	DryRun    bool   // only say what would be done
 	// DropLost takes the rows away whose body is missing or damaged, but for BALs on hold; else they stay and are told.
 	DropLost bool
+	// Bodies reads every body through, to its last frame: that alone finds octets that have changed within. Else header and
+	// table are looked at.
+	Bodies   bool
 	Progress Progress
 	Now      func() time.Time // nil: time.Now
 }
@@ -177,6 +180,7 @@ type mendedBlob struct {
 	hasKey bool
 	looked bool
 	err    error // the file is missing or damaged
+	rotten bool  // within: its header may be sound
 }
 
 func (r *repair) note(format string, args ...any) {

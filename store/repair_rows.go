@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -67,7 +68,7 @@ func (r *repair) loadBlobs() error {
 	})
 }
 
-// look opens the file of a body, once, and believes it about its size: that is sealed.
+// look opens the file of a body, once, and believes it about its size: that is sealed. With Bodies every frame is opened.
 func (r *repair) look(id MessageID) *mendedBlob {
 	b := r.blob(id)
 	if b.looked {
@@ -81,7 +82,9 @@ func (r *repair) look(id MessageID) *mendedBlob {
 			b.key, b.hasKey = f.key, true
 			r.sizeIs(id, b, f.size)
 		}
-		return b
+		if f.err != nil || !r.opt.Bodies {
+			return b
+		}
 	}
 	f, err := osFiles{}.Open(path)
 	if err != nil {
@@ -104,6 +107,10 @@ func (r *repair) look(id MessageID) *mendedBlob {
 		b.err = err
 	} else {
 		b.err = h.verify(&b.key)
+	}
+	if r.opt.Bodies && b.err == nil {
+		_, b.err = io.Copy(io.Discard, io.NewSectionReader(u, 0, u.size))
+		b.rotten = b.err != nil
 	}
 	r.sizeIs(id, b, u.size)
 	return b
@@ -146,8 +153,11 @@ func (r *repair) ref(bal BALID, id MessageID, had int64) (size int64, err error)
 
 func (r *repair) mendRows() error {
 	return r.each(bktRow, func(k, v []byte) error {
-		if r.rows++; r.rows%1000 == 0 {
+		if r.rows++; r.rows%1000 == 0 || r.opt.Bodies && r.rows%100 == 0 {
 			r.opt.Progress.tell("rows and their bodies", r.rows, 0)
+		}
+		if err := r.ctx.Err(); err != nil {
+			return err
 		}
 		if len(k) >= 4 && r.verbatim(balOfKey(k)) {
 			return r.putIn(bktRow, k, v)
@@ -444,6 +454,9 @@ func (r *repair) addRow(bal BALID, row Row) error {
 }
 
 func (r *repair) rescueBody(id MessageID, f *found) (n int, err error) {
+	if b := r.blobs[id]; b != nil && b.rotten {
+		return 0, nil // its row was dropped: it is not to come back
+	}
 	if f.err != nil {
 		r.aside = append(r.aside, fmt.Sprintf("body %s that no BAL has: %v", id, f.err))
 		return 0, nil

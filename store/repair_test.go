@@ -407,3 +407,42 @@ func TestRepairLeavesOthers(t *testing.T) {
 		t.Error("messages are missing")
 	}
 }
+
+// TestRepairDropsRotten spoils a frame of a body, whose header and table stay sound: Repair with Bodies names the
+// message and drops it when told so; without, it does not look.
+func TestRepairDropsRotten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	s := storetest.Open(t, store.Options{Dir: dir, Create: true, NoSync: true})
+	a := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	deliverTo(t, s, letterTo(1), a)
+	rotten := deliverTo(t, s, letterTo(2), a)
+	s.Close()
+	file := filepath.Join(dir, store.BodyFile(rotten))
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[3] ^= 1
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := store.Repair(ctx, store.RepairOptions{Dir: dir, DropLost: true})
+	if err != nil || len(out.Lost) != 0 || out.Count != 0 {
+		t.Errorf("without Bodies: %+v %v", out, err)
+	}
+	out, err = store.Repair(ctx, store.RepairOptions{Dir: dir, Bodies: true})
+	if err != nil || len(out.Lost) != 1 || out.Lost[0].Message != rotten || out.Lost[0].Dropped || out.Count != 0 {
+		t.Errorf("with Bodies: %+v %v", out, err)
+	}
+	out, err = store.Repair(ctx, store.RepairOptions{Dir: dir, Bodies: true, DropLost: true})
+	if err != nil || len(out.Lost) != 1 || !out.Lost[0].Dropped || out.Kept == "" {
+		t.Fatalf("with Bodies and DropLost: %+v %v", out, err)
+	}
+	s = storetest.Open(t, store.Options{Dir: dir})
+	if r := rows(t, s, box(t, s, a.ID, "INBOX").Ref); len(r) != 1 || r[0].UID != 1 {
+		t.Errorf("%+v, want the sound one alone", r)
+	}
+	if problems, err := s.VerifyBodies(ctx, nil); err != nil || len(problems) > 0 {
+		t.Errorf("fsck --bodies: %v %v", problems, err)
+	}
+}

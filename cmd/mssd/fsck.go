@@ -26,7 +26,8 @@ func newFsck() *cobra.Command {
 			"answers, the store is opened and looked at here. Exit status 1 when something is wrong. Of bodies the header and the table\n" +
 			"of frames are looked at; --bodies reads them through, which takes as long as reading the whole disk.\n\n" +
 			"With --repair, for a stopped store, a new index is made from what can be read of the old one, which is kept: counted\n" +
-			"anew, with what is missing made again where that needs no guess. --dry-run says what it would do.\n\n" +
+			"anew, with what is missing made again where that needs no guess. --dry-run says what it would do, --drop-lost\n" +
+			"takes away messages whose body is lost; with --bodies also those whose body is damaged within.\n\n" +
 			"With --rebuild, for a stopped store whose index.db is lost, a new one is made from the bodies and the keys alone: INBOX\n" +
 			"of each BAL again. A backup is better.",
 		Args: cobra.NoArgs,
@@ -42,7 +43,7 @@ func newFsck() *cobra.Command {
 					ask.socket = cfg.Admin.Socket
 				}
 			}
-			if done, err := mend.run(cmd, &ask, dir, key); done {
+			if done, err := mend.run(cmd, &ask, dir, key, bodies); done {
 				return err
 			}
 			p := newProgress(cmd.ErrOrStderr(), mend.quiet || ask.json)
@@ -62,7 +63,6 @@ func newFsck() *cobra.Command {
 	}
 	mend.flags(c)
 	c.Flags().BoolVar(&bodies, "bodies", false, "read every body through, to its last octet")
-	c.MarkFlagsMutuallyExclusive("bodies", "repair")
 	c.MarkFlagsMutuallyExclusive("bodies", "rebuild")
 	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file, for the folder and the socket")
 	c.Flags().StringVar(&dir, "dir", "", "folder of a stopped store")

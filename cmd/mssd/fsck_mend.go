@@ -21,14 +21,14 @@ func (m *mending) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVar(&m.repair, "repair", false, "mend the index of a stopped store, as far as this needs no guess")
 	f.BoolVar(&m.dryRun, "dry-run", false, "with --repair: only say what would be done")
-	f.BoolVar(&m.dropLost, "drop-lost", false, "with --repair: take away messages whose body is missing or damaged")
+	f.BoolVar(&m.dropLost, "drop-lost", false, "with --repair: take away messages whose body is missing or damaged; within, --bodies finds out")
 	f.BoolVar(&m.rebuild, "rebuild", false, "make index.db anew from the bodies and the keys, for a stopped store whose index is lost")
 	f.BoolVar(&m.force, "force", false, "with --rebuild: also where index.db can be read; it is set aside")
 	f.BoolVarP(&m.quiet, "quiet", "q", false, "print no progress")
 }
 
 // run mends a stopped store; done is false when it was told to look only.
-func (m *mending) run(cmd *cobra.Command, ask *asking, dir, key string) (done bool, err error) {
+func (m *mending) run(cmd *cobra.Command, ask *asking, dir, key string, bodies bool) (done bool, err error) {
 	switch {
 	case m.force && !m.rebuild:
 		return true, usageError{errors.New("--force belongs to --rebuild")}
@@ -41,7 +41,7 @@ func (m *mending) run(cmd *cobra.Command, ask *asking, dir, key string) (done bo
 	case dir == "":
 		return true, errors.New("the folder of the store must be known: give --config or --dir")
 	case m.repair:
-		return true, m.mend(cmd, ask, dir, key)
+		return true, m.mend(cmd, ask, dir, key, bodies)
 	}
 	p := newProgress(cmd.ErrOrStderr(), m.quiet || ask.json)
 	out, err := store.Rebuild(cmd.Context(), store.RebuildOptions{Dir: dir, MasterKey: key, Force: m.force, Progress: p.tell})
@@ -53,9 +53,9 @@ func (m *mending) run(cmd *cobra.Command, ask *asking, dir, key string) (done bo
 }
 
 // mend is --repair.
-func (m *mending) mend(cmd *cobra.Command, ask *asking, dir, key string) error {
+func (m *mending) mend(cmd *cobra.Command, ask *asking, dir, key string, bodies bool) error {
 	p := newProgress(cmd.ErrOrStderr(), m.quiet || ask.json)
-	out, err := store.Repair(cmd.Context(), store.RepairOptions{Dir: dir, MasterKey: key, DryRun: m.dryRun, DropLost: m.dropLost, Progress: p.tell})
+	out, err := store.Repair(cmd.Context(), store.RepairOptions{Dir: dir, MasterKey: key, DryRun: m.dryRun, DropLost: m.dropLost, Bodies: bodies, Progress: p.tell})
 	p.end()
 	if err != nil {
 		return mendError(dir, err)

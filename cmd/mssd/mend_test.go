@@ -119,6 +119,12 @@ func TestRepair(t *testing.T) {
 	if out, err := h.run("fsck", "--repair", "--config", h.config); err == nil || !strings.Contains(out, "stay without their body") {
 		t.Errorf("repair cannot bring a body back, but says it is well: %v\n%s", err, out)
 	}
+	rotten := bytes.Clone(content)
+	rotten[3] ^= 1 // in its first frame: header and table are sound
+	must(t, os.WriteFile(body, rotten, 0o600))
+	if out, err := h.run("fsck", "--repair", "--bodies", "--config", h.config); err == nil || !strings.Contains(out, filepath.Base(body)) || !strings.Contains(out, "stay without their body") {
+		t.Errorf("repair with --bodies calls a store with a rotten body well: %v\n%s", err, out)
+	}
 	must(t, os.WriteFile(body, content, 0o600))
 	index := h.path("data/index.db")
 	whole, err := os.ReadFile(index)
