@@ -43,11 +43,7 @@ func NewZip(dest string) (Writer, error) {
 	if err := lock(z.f); err != nil {
 		return nil, errors.Join(err, z.f.Close())
 	}
-	if z.log, err = os.CreateTemp(filepath.Dir(z.dest), ".mssd-manifest-*"); err != nil {
-		z.Abort()
-		return nil, err
-	}
-	if err := os.Remove(z.log.Name()); err != nil { // it lives as long as it is open
+	if z.log, err = nameless(filepath.Dir(z.dest)); err != nil {
 		z.Abort()
 		return nil, err
 	}
@@ -170,4 +166,20 @@ func (z *zipWriter) Abort() {
 	if z.log != nil {
 		z.log.Close()
 	}
+}
+
+// nameless makes a file that lives as long as it is open, so that a kill leaves nothing behind. Where the file system
+// cannot do that (O_TMPFILE, open(2)) it has a name for a moment.
+func nameless(dir string) (*os.File, error) {
+	if fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
+		return os.NewFile(uintptr(fd), filepath.Join(dir, "manifest")), nil
+	}
+	f, err := os.CreateTemp(dir, ".mssd-manifest-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }

@@ -101,6 +101,8 @@ func (s *Store) waitFor(r *request, giveUp <-chan time.Time) (*Result, error) {
 		return rep.res, rep.err
 	case <-s.stopped:
 		return s.await(r.done)
+	case <-s.failed: // the committer may hang in an index that was given up
+		return s.await(r.done)
 	case <-giveUp:
 	}
 	stays, ok := r.leave()
