@@ -120,6 +120,9 @@ func (p *progress) line(now time.Time) string {
 	if slices.Contains(p.octets, p.stage) {
 		amount = octets
 	}
+	if p.done == 0 && p.total == 0 {
+		return p.stage // it has no count, or none yet
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", p.stage, amount(p.done))
 	if p.total > 0 {

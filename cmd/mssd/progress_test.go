@@ -88,3 +88,14 @@ func TestRemaining(t *testing.T) {
 		}
 	}
 }
+
+// TestProgressWithoutCount tells steps that count nothing by their name alone.
+func TestProgressWithoutCount(t *testing.T) {
+	p, out, _ := paper(0)
+	p.tell("syncing", 0, 0)
+	p.tell("messages", 0, 7)
+	p.end()
+	if want := "syncing\nmessages: 0/7, 0%\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+}
