@@ -63,7 +63,7 @@ func (m *mending) mend(cmd *cobra.Command, ask *asking, dir, key string, bodies 
 	if err := ask.print(cmd.OutOrStdout(), out, func(w io.Writer) { showRepaired(w, out, m.dryRun) }); err != nil {
 		return err
 	}
-	if len(out.Unavailable) > 0 || slices.ContainsFunc(out.Lost, func(l store.LostRow) bool { return !l.Dropped }) {
+	if m.dryRun && out.Count > 0 || len(out.Unavailable) > 0 || slices.ContainsFunc(out.Lost, func(l store.LostRow) bool { return !l.Dropped }) {
 		return silentError{} // something stays wrong
 	}
 	return nil

@@ -136,7 +136,7 @@ func TestRepair(t *testing.T) {
 		t.Errorf("start with bad pages: %v\n%s", err, out)
 	}
 	out, err := h.run("fsck", "--repair", "--dry-run", "--config", h.config)
-	if err != nil || !strings.Contains(out, "nothing was changed") {
+	if err == nil || !strings.Contains(out, "nothing was changed") {
 		t.Errorf("dry run: %v\n%s", err, out)
 	}
 	if now, _ := os.ReadFile(index); !bytes.Equal(now, spoiled) {
