@@ -22,7 +22,8 @@ type RepairOptions struct {
 	Dir       string
 	MasterKey string // as in Options
 	DryRun    bool   // only say what would be done
-	// DropLost takes the rows away whose body is missing or damaged, but for BALs on hold; else they stay and are told.
+	// DropLost takes the rows away whose body is missing or damaged, but for BALs on hold and bodies that the disk does
+	// not give now; else they stay and are told.
 	DropLost bool
 	// Bodies reads every body through, to its last frame: that alone finds octets that have changed within. Else header and
 	// table are looked at.

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"mssd/trace"
@@ -87,8 +89,12 @@ func (r *repair) look(id MessageID) *mendedBlob {
 		}
 	}
 	f, err := osFiles{}.Open(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		b.err = fmt.Errorf("%w: %s", ErrMissing, id)
+		return b
+	case err != nil:
+		b.err = fmt.Errorf("body %s: %w", id, err)
 		return b
 	}
 	defer f.Close()
@@ -185,13 +191,20 @@ func (r *repair) mendRows() error {
 	})
 }
 
+// refusedByDisk reports that the system gave an error other than that the file is not there: a disk that fails for a
+// moment must cost no message.
+func refusedByDisk(err error) bool {
+	var e syscall.Errno
+	return errors.As(err, &e) && e != syscall.ENOENT
+}
+
 func (r *repair) mendRow(box *mendedBox, row Row, size int64) error {
 	was := row
 	bal := r.bals[box.BAL]
 	box.last = max(box.last, row.UID)
 	if b := r.look(row.Message); b.err != nil {
 		l := LostRow{BAL: bal.Address, Mailbox: box.Mailbox, UID: row.UID, Message: row.Message, Reason: b.err.Error(),
-			Dropped: r.opt.DropLost && bal.HeldSince.IsZero()}
+			Dropped: r.opt.DropLost && bal.HeldSince.IsZero() && !refusedByDisk(b.err)}
 		if len(r.out.Lost) < maxAside {
 			r.out.Lost = append(r.out.Lost, l)
 		}

@@ -446,3 +446,29 @@ func TestRepairDropsRotten(t *testing.T) {
 		t.Errorf("fsck --bodies: %v %v", problems, err)
 	}
 }
+
+// TestRepairKeepsWhatTheDiskRefuses: a body that the system does not give, for whatever reason of the moment, costs no
+// message, and when it is given again all is well.
+func TestRepairKeepsWhatTheDiskRefuses(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "s")
+	s := storetest.Open(t, store.Options{Dir: dir, Create: true, NoSync: true})
+	a := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	id := deliverTo(t, s, letterTo(1), a)
+	s.Close()
+	file := filepath.Join(dir, store.BodyFile(id))
+	aside := filepath.Join(t.TempDir(), "aside")
+	if err := errors.Join(os.Rename(file, aside), os.Mkdir(file, 0o700)); err != nil { // reading answers EISDIR
+		t.Fatal(err)
+	}
+	out, err := store.Repair(ctx, store.RepairOptions{Dir: dir, Bodies: true, DropLost: true})
+	if err != nil || len(out.Lost) != 1 || out.Lost[0].Dropped {
+		t.Errorf("%+v %v; want the message named and kept", out, err)
+	}
+	if err := errors.Join(os.Remove(file), os.Rename(aside, file)); err != nil {
+		t.Fatal(err)
+	}
+	s = storetest.Open(t, store.Options{Dir: dir})
+	if got := inboxOf(t, s, a.ID); len(got) != 1 || !strings.HasSuffix(got[0], letterTo(1)) {
+		t.Errorf("%d messages, want the one", len(got))
+	}
+}
