@@ -111,7 +111,9 @@ func sendSome(t *testing.T, h *house, next *int, address string) (again []int) {
 			if refusal.Code/100 != 4 {
 				t.Errorf("letter %d: %v, want a refusal for now", n, err)
 			}
-			c.conn.Close()
+			if c != nil { // refused at its greeting
+				c.conn.Close()
+			}
 			c, err = h.dial() // as a peer does it
 		}
 	}

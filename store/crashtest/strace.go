@@ -63,6 +63,9 @@ func Parse(r io.Reader) ([]*Call, error) {
 			return nil, fmt.Errorf("line %d of the trace: %q", n+1, clip(sc.Text()))
 		}
 		pid, rest := m[1], m[2]
+		if strings.HasPrefix(rest, "???(") { // strace let go of a thread before it knew the call
+			continue
+		}
 		if strings.HasPrefix(rest, "+++") || strings.HasPrefix(rest, "---") {
 			continue
 		}
