@@ -168,9 +168,6 @@ func (a *apply) copy(from, to Ref, runs []Run, move bool, res *OpResult) error {
 	dst.HighestModSeq++
 	for i := range rows {
 		old := rows[i]
-		if !free && dstBAL.Full(old.Size) {
-			return ErrOverQuota
-		}
 		if err := a.copyRow(old, src, dst, srcBAL, dstBAL, move, free); err != nil {
 			return err
 		}
@@ -192,8 +189,12 @@ func (a *apply) copyRow(old Row, src, dst *boxWork, srcBAL, dstBAL *balWork, mov
 		return err
 	}
 	if !free {
-		if err := a.sharePrefix(src.BAL, dst.BAL, old.Message); err != nil {
+		var err error
+		if row.Size, err = a.sharePrefix(src.BAL, dst.BAL, &old); err != nil {
 			return err
+		}
+		if dstBAL.Full(row.Size) {
+			return ErrOverQuota
 		}
 	}
 	if err := a.insertRow(dst, dstBAL, &row); err != nil || !move {

@@ -111,21 +111,39 @@ func (a *apply) refPrefix(bal BALID, id MessageID, key *secret, prefix []byte) e
 }
 
 // sharePrefix counts one more row of a BAL for a message of another one, or of its own: the content key is wrapped
-// again, the body stays as it is.
-func (a *apply) sharePrefix(from, to BALID, id MessageID) error {
-	r, err := a.prefix(from, id)
+// again, the body stays as it is. A BAL that has the message already shows it with its own prefix: what delivery put
+// before it may differ from one BAL to another. size is what the row of such a message counts, octets.
+func (a *apply) sharePrefix(from, to BALID, row *Row) (size int64, err error) {
+	id := row.Message
+	if from != to && a.get(bktPrefix, keyPrefix(to, id)) == nil {
+		r, err := a.prefix(from, id)
+		if err != nil {
+			return 0, err
+		}
+		key, prefix, err := a.s.keys.openPrefix(from, id, r)
+		if err != nil {
+			return 0, err
+		}
+		return row.Size, a.refPrefix(to, id, &key, prefix)
+	}
+	r, err := a.prefix(to, id)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if from == to {
-		r.Refs++
-		return a.put(bktPrefix, keyPrefix(to, id), encodePrefix(r))
+	size = row.Size
+	if from != to {
+		_, prefix, err := a.s.keys.openPrefix(to, id, r)
+		if err != nil {
+			return 0, err
+		}
+		b, err := a.blob(id)
+		if err != nil {
+			return 0, err
+		}
+		size = int64(len(prefix)) + b.Size
 	}
-	key, prefix, err := a.s.keys.openPrefix(from, id, r)
-	if err != nil {
-		return err
-	}
-	return a.refPrefix(to, id, &key, prefix)
+	r.Refs++
+	return size, a.put(bktPrefix, keyPrefix(to, id), encodePrefix(r))
 }
 
 // unrefPrefix counts one row less. With the last row of a BAL its prefix goes, with the last BAL the body is dead.
