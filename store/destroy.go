@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"mssd/trace"
@@ -44,7 +45,13 @@ func (s *Store) Doom(addr Address) (Doomed, error) {
 	if d.Expunged, _, err = s.CountExpunged(b.ID); err != nil {
 		return d, err
 	}
+	open := s.openMoments()
 	all, err := s.Backups()
+	for _, m := range open {
+		if !slices.ContainsFunc(all, func(k Backup) bool { return k.ID == m.ID }) {
+			all = append(all, m)
+		}
+	}
 	for _, k := range all {
 		if k.Holds(b.ID, b.Destroyed.At) {
 			d.Backups = append(d.Backups, k)

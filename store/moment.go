@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,6 +98,12 @@ func (n *Moment) take() (tx *bolt.Tx, err error) {
 	for _, b := range m.bals {
 		n.Messages += b.Messages
 	}
+	s.momentMu.Lock()
+	if s.moments == nil {
+		s.moments = map[trace.ID]Backup{}
+	}
+	s.moments[n.ID] = Backup{ID: n.ID, Label: "a backup that is being made", Began: seconds(n.Time), Commits: n.Commits, Events: n.Events, HighestBAL: n.HighestBAL}
+	s.momentMu.Unlock()
 	return s.guard.begin(s.index)
 }
 
@@ -153,6 +161,14 @@ func (w *pacedWriter) Write(b []byte) (int, error) {
 // Index reads the copy of the index.
 func (n *Moment) Index() io.ReaderAt { return n.index }
 
+// openMoments are those of which nothing may be registered yet. Ask before Backups: a moment is registered, if it
+// becomes a backup, before it is closed.
+func (s *Store) openMoments() []Backup {
+	s.momentMu.Lock()
+	defer s.momentMu.Unlock()
+	return slices.Collect(maps.Values(s.moments))
+}
+
 // Manifest signs what a backup says of itself, with a key of the store.
 func (n *Moment) Manifest(text []byte) []byte { return manifestMAC(&n.s.keys.manifests, text) }
 
@@ -169,6 +185,9 @@ func manifestMAC(key *secret, text []byte) []byte {
 func (n *Moment) Close() error {
 	var err error
 	n.close.Do(func() {
+		n.s.momentMu.Lock()
+		delete(n.s.moments, n.ID)
+		n.s.momentMu.Unlock()
 		n.s.unpin()
 		if n.index != nil {
 			err = n.index.Close()

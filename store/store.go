@@ -124,6 +124,9 @@ type Store struct {
 	sweeping sync.Mutex // held while bodies are removed
 	pins     int        // moments that keep bodies; guarded by sweeping
 
+	momentMu sync.Mutex
+	moments  map[trace.ID]Backup // open ones: each has the keys in memory, and may have become a backup
+
 	aside   chan func() // run by the committer between two groups
 	queue   chan *request
 	quit    chan struct{} // closed by Close
