@@ -575,6 +575,9 @@ func lookAll(dir string, c *codec, keys *keyring, ids []MessageID) []found {
 	return all
 }
 
+// errLockedBody: a body that looks sound, of a BAL whose key was not destroyed but does not open now. It may come back.
+var errLockedBody = errors.New("no key opens its header now")
+
 // lookAt opens table and header of a body with the keys of those that received it.
 func lookAt(path string, c *codec, keys *keyring, id MessageID) (out found) {
 	f, err := osFiles{}.Open(path)
@@ -603,6 +606,11 @@ func lookAt(path string, c *codec, keys *keyring, id MessageID) (out found) {
 	}
 	if len(out.to) == 0 {
 		end.release()
+		for i := range h.to {
+			if _, gone := keys.gone[h.to[i].bal]; !gone {
+				return found{err: errLockedBody}
+			}
+		}
 		return found{err: errors.New("no key opens its header")}
 	}
 	u, err := newUnsealer(c, uint64(id), &out.key, end, -1)

@@ -182,6 +182,7 @@ type mendedBlob struct {
 	looked bool
 	err    error // the file is missing or damaged
 	rotten bool  // within: its header may be sound
+	kept   bool  // no BAL is known to have it, but its key may come back: its record stays as it is
 }
 
 func (r *repair) note(format string, args ...any) {

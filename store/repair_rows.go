@@ -471,6 +471,9 @@ func (r *repair) rescueBody(id MessageID, f *found) (n int, err error) {
 		return 0, nil // its row was dropped: it is not to come back
 	}
 	if f.err != nil {
+		if b := r.blobs[id]; b != nil && b.known {
+			b.kept = errors.Is(f.err, errLockedBody)
+		}
 		r.aside = append(r.aside, fmt.Sprintf("body %s that no BAL has: %v", id, f.err))
 		return 0, nil
 	}
@@ -613,6 +616,13 @@ func (r *repair) writeBlobs() error {
 	for _, id := range sortedKeys(r.blobs) {
 		b := r.blobs[id]
 		if !b.known && b.bals == 0 {
+			continue
+		}
+		if b.kept && b.bals == 0 { // Check goes on telling of it
+			r.sys.LastID = max(r.sys.LastID, id)
+			if err := r.putIn(bktBlob, keyID(id), encodeBlob(b.rec)); err != nil {
+				return err
+			}
 			continue
 		}
 		if b.bals > 0 && !b.known { // of a BAL that is left as it is
