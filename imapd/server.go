@@ -45,6 +45,7 @@ type Server struct {
 	mu      sync.Mutex
 	lns     map[net.Listener]struct{} // open listeners
 	closing bool
+	ended   chan struct{}   // closed when closing is set
 	running sync.WaitGroup  // sessions
 	ctx     context.Context // of what sessions ask of the store and of logins
 	cancel  context.CancelFunc
@@ -75,6 +76,7 @@ func (s *Server) init() {
 		}
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.lns = make(map[net.Listener]struct{})
+		s.ended = make(chan struct{})
 		s.set = guard.NewSet(s.limits())
 	})
 }
@@ -97,13 +99,26 @@ func (s *Server) Serve(ln net.Listener) error {
 		return ErrServerClosed
 	}
 	defer s.untrack(gl)
+	delay := time.Duration(0)
 	for {
 		nc, err := gl.Accept()
-		if err != nil {
-			if s.isClosing() {
+		switch {
+		case err == nil:
+			delay = 0
+		case s.isClosing():
+			return ErrServerClosed
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default:
+			// No file descriptors left: others will come when some are free.
+			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
+			s.log.Warn("accept failed", "err", err)
+			select {
+			case <-time.After(delay):
+			case <-s.ended:
 				return ErrServerClosed
 			}
-			return err
+			continue
 		}
 		s.running.Add(1)
 		go s.handle(nc.(*guard.Conn))
@@ -146,7 +161,10 @@ func (s *Server) isClosing() bool {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.init()
 	s.mu.Lock()
-	s.closing = true
+	if !s.closing {
+		s.closing = true
+		close(s.ended)
+	}
 	for ln := range s.lns {
 		ln.Close()
 	}
