@@ -40,6 +40,9 @@ const (
 	maxOCSPKnown  = 4096     // answers remembered
 )
 
+// errOCSPUnknown is what a responder that works says of a certificate that it does not know.
+var errOCSPUnknown = errors.New("the responder does not know this certificate")
+
 var errOCSPPaused = errors.New("OCSP responder failed several times and is left alone for a moment")
 
 // ocspAnswer is what the responder said of one certificate; err says why nothing is known.
@@ -160,7 +163,10 @@ func (o *ocspClient) fly(key [32]byte, leaf, issuer *x509.Certificate, done chan
 	defer o.mu.Unlock()
 	delete(o.flights, key)
 	close(done)
-	if o.lastErr = a.err; a.err != nil {
+	if o.lastErr = a.err; errors.Is(a.err, errOCSPUnknown) {
+		o.fails, o.pause = 0, time.Time{} // it answers: others may ask
+		return
+	} else if a.err != nil {
 		if o.fails++; o.fails >= ocspFailures {
 			o.pause = o.now().Add(min(ocspPause<<min(o.fails-ocspFailures, 8), ocspMaxPause))
 		}
@@ -226,6 +232,10 @@ func (q *ocspQuestion) judge(body []byte, now time.Time, listed func(issuer, c *
 	fail := func(format string, args ...any) ocspAnswer { return ocspAnswer{err: fmt.Errorf(format, args...)} }
 	// The issuer is not given: the library would take any certificate that it issued for a responder's.
 	r, err := ocsp.ParseResponseForCert(body, q.leaf, nil)
+	var refused ocsp.ResponseError
+	if errors.As(err, &refused) && refused.Status == ocsp.Unauthorized { // RFC 5019, Section 2.2.3
+		return fail("%w: %w", errOCSPUnknown, err)
+	}
 	if err != nil {
 		return fail("answer: %w", err)
 	}
@@ -245,7 +255,7 @@ func (q *ocspQuestion) judge(body []byte, now time.Time, listed func(issuer, c *
 	case !now.Before(a.until):
 		return fail("answer was to be renewed on %s", a.until.UTC().Format(time.RFC3339))
 	case r.Status == ocsp.Unknown:
-		return fail("the responder does not know this certificate")
+		return ocspAnswer{err: errOCSPUnknown}
 	case r.Status == ocsp.Revoked:
 		a.revoked, a.at = true, r.RevokedAt
 	}
