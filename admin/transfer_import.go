@@ -27,6 +27,7 @@ type importer struct {
 	rc    *http.ResponseController
 	ctx   context.Context // ended with its cause when the import cannot go on
 	bal   store.BAL
+	mark  *int // in Server.importing
 	head  TransferHead
 	in    *frameReader
 	uses  map[string]bool    // special uses that a mailbox has
@@ -79,10 +80,11 @@ func (s *Server) balImport(w http.ResponseWriter, r *http.Request) error {
 		return &Problem{http.StatusConflict, "this BAL is " + b.State.String(), "expected one that is declared, active or suspended"}
 	}
 	// One that was killed a moment ago may still have commits under way, which this one must see.
-	if _, running := s.importing.LoadOrStore(b.ID, true); running {
+	mine := new(int) // only our own mark is taken away: another import may have begun before we have returned
+	if _, running := s.importing.LoadOrStore(b.ID, mine); running {
 		return &Problem{http.StatusConflict, "an import into this BAL is running", "wait for its end, or stop it"}
 	}
-	defer s.importing.Delete(b.ID)
+	defer s.importing.CompareAndDelete(b.ID, mine)
 	boxes, err := s.Store.Mailboxes(b.ID)
 	if err != nil {
 		return err
@@ -92,7 +94,7 @@ func (s *Server) balImport(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.Store.Commit(r.Context(), &store.Batch{Events: []trace.Event{ev}}); err != nil {
 		return err
 	}
-	im := &importer{s: s, r: r, rc: http.NewResponseController(w), bal: b, in: newFrameReader(r.Body), out: newFrameWriter(w),
+	im := &importer{s: s, r: r, mark: mine, rc: http.NewResponseController(w), bal: b, in: newFrameReader(r.Body), out: newFrameWriter(w),
 		uses: map[string]bool{}, boxes: map[string]*target{}}
 	for _, m := range boxes {
 		im.uses[m.SpecialUse] = true
@@ -122,7 +124,7 @@ func (im *importer) run() TransferEnd {
 	err := im.take(todo)
 	close(todo)
 	end := <-answered
-	im.s.importing.Delete(im.bal.ID) // before the last word: the command may come again at once
+	im.s.importing.CompareAndDelete(im.bal.ID, im.mark) // before the last word: the command may come again at once
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		err = cause // what the answering goroutine met comes first
 	}

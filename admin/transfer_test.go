@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -350,4 +351,39 @@ func TestImportIntoADyingDaemon(t *testing.T) {
 	}
 	<-gone
 	l.Close()
+}
+
+// The end of an import must not let a third one in beside the second: each would store what the other does.
+func TestImportsOfOneBALStayApart(t *testing.T) {
+	h := open(t)
+	h.addTwo(t)
+	// The first is refused in mid-stream, and lingers: its handler waits for the rest of the request.
+	body, rest := io.Pipe()
+	defer rest.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, mailURL(there), body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, _ = rest.Write([]byte{'?', 0, 0, 0, 0}) }()
+	first, err := h.send(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Body.Close()
+	if kind, _, err := newFrameReader(first.Body).next(); err != nil || kind != frameProblem {
+		t.Fatalf("%c %v, expected a problem", kind, err)
+	}
+	second, err := h.ImportBAL(t.Context(), there, TransferHead{}, func(int64, TransferAnswer) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Abort(errors.New("enough"))
+	rest.Close() // now the first handler returns
+	if _, err := io.Copy(io.Discard, first.Body); err != nil {
+		t.Fatal(err)
+	}
+	_, err = h.ImportBAL(t.Context(), there, TransferHead{}, func(int64, TransferAnswer) {})
+	if err == nil || !strings.Contains(err.Error(), "is running") {
+		t.Errorf("a third import: %v, expected a refusal", err)
+	}
 }
