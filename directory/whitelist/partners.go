@@ -80,8 +80,11 @@ func (p *Partners) load() error {
 		return fmt.Errorf("%s: %w", p.file, err)
 	}
 	for _, e := range list {
+		if e == nil || len(p.seen) >= maxPartners {
+			continue
+		}
 		dn, err := tlsconf.ParseDN(e.DN)
-		if err != nil || len(p.seen) >= maxPartners {
+		if err != nil {
 			continue
 		}
 		p.seen[partnerKey{e.Domain, dn.Key()}] = e
