@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -17,9 +18,19 @@ const (
 
 // foldKey says what makes two refusals alike.
 type foldKey struct {
-	who  string // operator's DN, else network address
+	who  string // operator's DN, else network address, see foldAddr
 	cmd  string
 	code string
+}
+
+// foldAddr is what is alike of a network address: all of it, or the /64 of an IPv6 one, which is what one subscriber has.
+func foldAddr(a netip.Addr) string {
+	if a = a.Unmap().WithZone(""); a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.String()
+		}
+	}
+	return a.String()
 }
 
 // A folding keeps whoever is refused for ever from filling the trace: of refusals that are alike the first of a

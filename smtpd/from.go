@@ -1,6 +1,9 @@
 package smtpd
 
-import "mssd/delivery"
+import (
+	"mssd/delivery"
+	"mssd/directory/whitelist"
+)
 
 // HeaderFrom says what is done about a From field whose domain the white list does not bind to the peer's
 // certificate: the envelope is judged in any case, but it is From that people read.
@@ -42,6 +45,9 @@ func (s *session) judgeFrom(in *delivery.Incoming, domains []string) delivery.He
 		if l.Bound(d, in.Verdict.DN) {
 			continue
 		}
+		if s.cannotTell(l, d, in) {
+			return delivery.HeaderFrom{Result: "temperror"}
+		}
 		bad := delivery.HeaderFrom{Result: "fail"}
 		if l.Listed(d) { // what is no domain of the trust space may be anything, a person's number too
 			bad.Domain = d
@@ -49,4 +55,14 @@ func (s *session) judgeFrom(in *delivery.Incoming, domains []string) delivery.He
 		return bad
 	}
 	return delivery.HeaderFrom{Result: "pass", Domain: domains[0]}
+}
+
+// cannotTell says that a no about a domain is not certain. Where it would refuse the message, the list must be proven
+// current first, as for the envelope.
+func (s *session) cannotTell(l *whitelist.List, domain string, in *delivery.Incoming) bool {
+	if s.srv.HeaderFrom != RefuseFrom {
+		return l.Doubtful(domain)
+	}
+	a := s.srv.List.Judge(s.w.ctx, domain, in.Verdict.DN, s.start)
+	return a == whitelist.CannotTell || a == whitelist.Bound // Bound: by a newer list; the repetition is judged by it
 }

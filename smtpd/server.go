@@ -313,7 +313,11 @@ func (s *Server) refusedEarly(g *guard.Conn, cmd, reason, code string) {
 	if code != "" {
 		attrs = append(attrs, trace.Attr{Key: trace.KeyCode, Value: code})
 	}
-	s.refusals.add(foldKey{who: remote, cmd: cmd, code: code},
+	who := remote
+	if a, err := netip.ParseAddr(remote); err == nil {
+		who = foldAddr(a)
+	}
+	s.refusals.add(foldKey{who: who, cmd: cmd, code: code},
 		trace.Event{ID: s.Store.NewID(), Time: s.now(), Kind: trace.Refused, Conn: g.ID(), Attrs: attrs})
 }
 

@@ -68,7 +68,7 @@ func (s *session) answer(cmd string, in *delivery.Incoming, to string, err error
 		trace.Attr{Key: trace.KeyCode, Value: r.String()},
 		trace.Attr{Key: trace.KeyCommand, Value: cmd},
 		trace.Attr{Key: trace.KeyNote, Value: r.text})
-	k := foldKey{who: s.remote.String(), cmd: cmd, code: r.status()}
+	k := foldKey{who: foldAddr(s.remote), cmd: cmd, code: r.status()}
 	if in.Verdict.OK() {
 		k.who = in.Verdict.DN.Key()
 	}
