@@ -190,6 +190,12 @@ func TestBackupWhileServing(t *testing.T) {
 		t.Error("the rehearsal left its folder")
 	}
 	lost := h.dataDir()
+	if out, err := h.plain("restore", "--from", dir, "--to", h.path("restored"), "--config", h.config, "--lost-from", h.path("nowhere")); err == nil || !strings.Contains(out, "nothing was restored") {
+		t.Errorf("a lost store that is not there: %v\n%s", err, out)
+	}
+	if _, err := os.Stat(h.path("restored")); err == nil {
+		t.Error("a store was restored although its --lost-from could not be read")
+	}
 	out, err = h.plain("restore", "--from", dir, "--to", h.path("restored"), "--config", h.config, "--lost-from", lost, "--generation", first.Generation, "--json")
 	if err != nil {
 		t.Fatalf("restore: %v\n%s", err, out)

@@ -37,6 +37,11 @@ func newRestore() *cobra.Command {
 			if from == "" || opt.To == "" {
 				return usageError{errors.New("--from names the folder of backups, --to the folder of the store to be made")}
 			}
+			if opt.LostFrom != "" { // else it would be noticed when all is restored
+				if fi, err := os.Stat(opt.LostFrom); err != nil || !fi.IsDir() {
+					return fmt.Errorf("--lost-from %s is not a folder that can be read; expected the folder of the lost store; nothing was restored", opt.LostFrom)
+				}
+			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			if err := restoreKey(cmd, file, &opt); err != nil {
