@@ -114,7 +114,7 @@ func (s *Store) Expunged(ctx context.Context, bal BALID, after ExpungedID, max i
 			}
 			e, name, err := decodeExpunged(k, v)
 			if err != nil {
-				return err
+				continue // Check reports it
 			}
 			page, names = append(page, e), append(names, bytes.Clone(name))
 		}
@@ -143,7 +143,7 @@ func (s *Store) CountExpunged(bal BALID) (messages, octets int64, err error) {
 				}
 				e, _, err := decodeExpunged(k, v)
 				if err != nil {
-					return err
+					continue // Check reports it
 				}
 				messages, octets = messages+1, octets+e.Size
 			}

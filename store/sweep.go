@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -127,55 +129,80 @@ func (a *apply) forgetBlob(op forget) error {
 	return a.del(bktBlob, keyID(op.id))
 }
 
-// forgetDead removes bodies that no BAL has any more; mail that can come back still has its BAL.
+// forgetDead removes bodies that no BAL has any more; mail that can come back still has its BAL. What cannot be taken
+// away keeps nothing else: it is passed over until the next sweep, and the error says how many there are.
 func (s *Store) forgetDead(ctx context.Context, done *Swept) error {
-	for limit := s.now(); ; {
-		if more, err := s.forgetSome(ctx, limit, done); err != nil || !more {
-			return err
+	d := deadWalk{s: s, limit: s.now(), passed: map[forget]bool{}}
+	for {
+		if more, err := d.some(ctx, done); err != nil || !more {
+			return errors.Join(err, d.faults.err("bodies that nobody has cannot be taken away"))
 		}
 	}
 }
 
-// forgetSome takes away some of the bodies that died before limit. While a Moment is open it takes none.
-func (s *Store) forgetSome(ctx context.Context, limit time.Time, done *Swept) (more bool, err error) {
+// deadWalk goes once through the list of the dead. One goroutine uses it.
+type deadWalk struct {
+	s      *Store
+	limit  time.Time
+	from   []byte // nothing before this key is left to do
+	passed map[forget]bool
+	faults passedOver
+}
+
+func (d *deadWalk) pass(f forget, err error) {
+	d.passed[f] = true
+	d.faults.add(fmt.Errorf("body %s: %w", f.id, err))
+}
+
+// some takes away some of the bodies that died before the limit. While a Moment is open it takes none.
+func (d *deadWalk) some(ctx context.Context, done *Swept) (more bool, err error) {
+	s := d.s
 	s.sweeping.Lock()
 	defer s.sweeping.Unlock()
 	if s.pins > 0 {
 		return false, nil
 	}
-	waits, goes, err := s.deadUntil(limit)
+	waits, goes, err := d.next()
 	if err != nil || len(waits)+len(goes) == 0 {
 		return false, err
 	}
-	if err := s.removeBodies(goes); err != nil {
-		return false, err
+	goes = d.removeFiles(goes)
+	n := len(goes)
+	err = commitEach(ctx, s, append(goes, waits...), func(part []forget) error {
+		var b Batch
+		for _, op := range part {
+			b.Ops = append(b.Ops, op)
+		}
+		_, err := s.commitPatiently(ctx, &b)
+		return err
+	}, d.pass)
+	if err == nil {
+		done.Bodies += n
 	}
-	var batch Batch
-	for _, op := range append(goes, waits...) {
-		batch.Ops = append(batch.Ops, op)
-	}
-	if _, err = s.commitPatiently(ctx, &batch); err != nil {
-		return false, err
-	}
-	done.Bodies += len(goes)
-	return true, nil
+	return err == nil, err
 }
 
-// deadUntil yields some of the bodies that died before limit: those that wait to be taken away, and those whose files
-// go now.
-func (s *Store) deadUntil(limit time.Time) (waits, goes []forget, err error) {
-	err = s.read(func(tx *bolt.Tx) error {
+// next yields some of the bodies that died before the limit: those that wait to be taken away, and those whose files go
+// now.
+func (d *deadWalk) next() (waits, goes []forget, err error) {
+	err = d.s.read(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketNames[bktDead]).Cursor()
-		for k, v := c.First(); k != nil && len(waits) < 100 && len(goes) < 100; k, v = c.Next() {
+		for k, v := c.Seek(d.from); k != nil && len(waits) < 100 && len(goes) < 100; k, v = c.Next() {
 			if !keyIs(k, 16) {
 				continue // Check reports it
 			}
-			if timeOfKey(k).After(limit) {
+			if timeOfKey(k).After(d.limit) {
 				break
 			}
-			if f := (forget{idOfKey(k), timeOfKey(k)}); bytes.Equal(v, deadGoes) {
+			f := forget{idOfKey(k), timeOfKey(k)}
+			switch {
+			case d.passed[f]:
+				if len(waits)+len(goes) == 0 {
+					d.from = bytes.Clone(k)
+				}
+			case bytes.Equal(v, deadGoes):
 				goes = append(goes, f)
-			} else {
+			default:
 				waits = append(waits, f)
 			}
 		}
@@ -184,25 +211,28 @@ func (s *Store) deadUntil(limit time.Time) (waits, goes []forget, err error) {
 	return waits, goes, err
 }
 
-// removeBodies removes files, durably.
-func (s *Store) removeBodies(goes []forget) error {
-	dirs := map[string]struct{}{}
+// removeFiles removes the files of bodies, durably, and yields those that are gone.
+func (d *deadWalk) removeFiles(goes []forget) []forget {
+	s := d.s
+	dirs := map[string]error{}
 	for _, f := range goes {
 		path := s.blobPath(f.id)
-		if err := s.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		} else if err == nil {
-			dirs[filepath.Dir(path)] = struct{}{}
+		if err := s.fs.Remove(path); err == nil {
+			dirs[filepath.Dir(path)] = nil
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			d.pass(f, err)
 		}
 		s.meta.forget(f.id)
 	}
-	if s.opt.NoSync {
-		return nil
-	}
-	for dir := range dirs {
-		if err := s.fs.SyncDir(dir); err != nil {
-			return err
+	if !s.opt.NoSync {
+		for dir := range dirs {
+			dirs[dir] = s.fs.SyncDir(dir)
 		}
 	}
-	return nil
+	return slices.DeleteFunc(goes, func(f forget) bool {
+		if err := dirs[filepath.Dir(s.blobPath(f.id))]; err != nil && !d.passed[f] {
+			d.pass(f, err)
+		}
+		return d.passed[f]
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -31,6 +32,25 @@ type sweeper struct {
 	clockMu sync.Mutex
 	wait    ClockWait
 	seen    time.Duration // uptime when the wait began
+	fault   atomic.Pointer[error]
+}
+
+// SweepFault is what the last sweep could not do, nil when it did all.
+func (s *Store) SweepFault() error {
+	if p := s.sweeper.fault.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// swept notes how a sweep ended; one that was broken off says nothing.
+func (s *Store) swept(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		s.sweeper.fault.Store(nil)
+	case ctx.Err() == nil && !errors.Is(err, ErrClosed):
+		s.sweeper.fault.Store(&err)
+	}
 }
 
 func upSince(t time.Time) func() time.Duration { return func() time.Duration { return time.Since(t) } }
@@ -66,12 +86,15 @@ func (s *Store) sweepHour(ctx context.Context) error {
 	}
 	s.sweepMu.Lock()
 	defer s.sweepMu.Unlock()
-	return s.forgetDead(ctx, &Swept{})
+	err := s.forgetDead(ctx, &Swept{})
+	s.swept(ctx, err)
+	return err
 }
 
 // Sweep expunges what is in its mailbox too long, lets go what was expunged long enough ago, and removes the bodies that
 // nobody has any more, each in commits of bounded size; the store does it every hour. A clock that jumped is not believed
-// for a day unless trustClock says that it is right (ClockWait).
+// for a day unless trustClock says that it is right (ClockWait). What is damaged is passed over and is part of the error: the
+// rest is done all the same.
 func (s *Store) Sweep(ctx context.Context, trustClock bool) (Swept, error) {
 	s.sweepMu.Lock()
 	defer s.sweepMu.Unlock()
@@ -82,71 +105,85 @@ func (s *Store) Sweep(ctx context.Context, trustClock bool) (Swept, error) {
 	}
 	done.Clock = s.ClockWait()
 	err = errors.Join(s.retireOld(ctx, now, &done), s.purgeDue(ctx, now.Add(-s.retainExpunged()), &done), s.forgetDead(ctx, &done))
+	s.swept(ctx, err)
 	return done, err
 }
 
-// purgeDue lets expunged messages go that were expunged up to limit. A fault of one BAL does not keep the others.
+// purgeDue lets expunged messages go that were expunged up to limit. A fault of one does not keep the others.
 func (s *Store) purgeDue(ctx context.Context, limit time.Time, done *Swept) error {
-	var errs []error
-	for bal := BALID(1); bal != 0; {
-		op, next, err := s.nextDue(bal, limit)
-		if err == nil && len(op.which) > 0 {
-			err = s.commitPurge(ctx, op, done)
-		}
-		if ctx.Err() != nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrFailed) {
-			return err
+	var faults passedOver
+	for from := keyBAL(1); from != nil; {
+		op, next, err := s.nextDue(from, limit)
+		if err == nil {
+			err = s.commitPurge(ctx, op, done, &faults)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("BAL %d: %w", op.bal, err))
-		} else if len(op.which) > 0 {
-			next = op.bal // there may be more of it
+			return errors.Join(err, faults.err("expunged messages cannot be let go"))
 		}
-		bal = next
+		from = next
 	}
-	return errors.Join(errs...)
+	return faults.err("expunged messages cannot be let go")
 }
 
-func (s *Store) commitPurge(ctx context.Context, op purge, done *Swept) error {
+func (s *Store) commitPurge(ctx context.Context, op purge, done *Swept, faults *passedOver) error {
 	op.event = trace.Event{Kind: trace.Expunged, Person: Sweeper, Attrs: []trace.Attr{{Key: trace.KeyAct, Value: "purge"}}}
-	res, err := s.commitPatiently(ctx, &Batch{Ops: []Op{op}})
-	if err != nil {
+	return commitEach(ctx, s, op.which, func(part []ExpungedID) error {
+		op.which = part
+		res, err := s.commitPatiently(ctx, &Batch{Ops: []Op{op}})
+		if err == nil {
+			done.Purged += res.Ops[0].purged // none of a BAL that is held since
+		}
 		return err
-	}
-	if res.Ops[0].purged == 0 {
-		return nil // held since it was looked at: nextDue passes it over from now on
-	}
-	done.Purged += res.Ops[0].purged
-	return nil
+	}, func(id ExpungedID, err error) { faults.add(fmt.Errorf("BAL %d, %s: %w", op.bal, id, err)) })
 }
 
-// nextDue finds the first BAL from one on that has something to let go; next is the BAL to go on with, 0 at the end.
-func (s *Store) nextDue(from BALID, limit time.Time) (op purge, next BALID, err error) {
+// nextDue finds the first BAL from a key on that has something to let go; next is the key to go on with, nil at the end.
+func (s *Store) nextDue(from []byte, limit time.Time) (op purge, next []byte, err error) {
 	err = s.read(func(tx *bolt.Tx) error {
 		c := tx.Bucket(bucketNames[bktExpunged]).Cursor()
-		k, _ := c.Seek(keyBAL(from))
+		k, _ := c.Seek(from)
 		for range skipPage {
-			if k == nil {
-				next = 0
-				return nil
+			switch {
+			case k == nil:
+			case !keyIs(k, 20): // Check reports it
+				k, _ = c.Next()
+				continue
+			default:
+				op.bal = balOfKey(k)
+				k = s.dueOf(c, k, limit, &op)
 			}
-			if !keyIs(k, 20) {
-				return corrupt("key of an expunged message")
+			if k == nil || len(op.which) > 0 {
+				break
 			}
-			op.bal = balOfKey(k)
-			next = op.bal + 1
-			if !s.held(op.bal) {
-				for ; len(op.which) < purgePage && keyIs(k, 20) && balOfKey(k) == op.bal && !expungedID(k).At.After(limit); k, _ = c.Next() {
-					op.which = append(op.which, expungedID(k))
-				}
-			}
-			if len(op.which) > 0 || next == 0 {
-				return nil
-			}
-			k, _ = c.Seek(keyBAL(next))
 		}
+		next = bytes.Clone(k)
 		return nil
 	})
 	return op, next, err
+}
+
+// dueOf notes what is to be let go of one BAL, from the key k on; it yields the key where the next look begins.
+func (s *Store) dueOf(c *bolt.Cursor, k []byte, limit time.Time, op *purge) []byte {
+	if !s.held(op.bal) {
+		for ; k != nil && len(op.which) < purgePage; k, _ = c.Next() {
+			if !keyIs(k, 20) {
+				continue
+			}
+			if id := expungedID(k); balOfKey(k) != op.bal || id.At.After(limit) {
+				break
+			} else {
+				op.which = append(op.which, id)
+			}
+		}
+		if k == nil || keyIs(k, 20) && (balOfKey(k) != op.bal || !expungedID(k).At.After(limit)) {
+			return k
+		}
+	}
+	if op.bal+1 == 0 {
+		return nil
+	}
+	k, _ = c.Seek(keyBAL(op.bal + 1))
+	return k
 }
 
 // held reports a BAL of which nothing may go: under legal hold, unavailable, destroyed, or not there.

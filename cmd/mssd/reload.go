@@ -73,6 +73,7 @@ func (d *daemon) Degraded() []string {
 	add("disk of the store (peers get 451)", d.store.Slow())
 	add("disk of the store (peers get 451)", d.store.WriteFault())
 	add("store", d.store.Err())
+	add("sweep", d.store.SweepFault())
 	return append(out, damageOf(d.store)...)
 }
 
