@@ -28,8 +28,9 @@ const (
 type crlURL struct {
 	source fetch.Source
 	file   string // of the copy; its tag stands beside it, in JSON
-	fetch  sync.Mutex
+	fetch  sync.Mutex // guards pace and due
 	pace   fetch.Pace
+	due    bool // the copy is newer than what is in force: the reload that was to take it failed
 
 	mu      sync.Mutex
 	err     error // of the last attempt
@@ -46,6 +47,11 @@ func (j *Judge) openURLs() error {
 	}
 	if err := os.MkdirAll(j.cfg.CRLDir, 0o700); err != nil {
 		return err
+	}
+	for _, copies := range []string{"*.crl", "*.crl.json"} {
+		if err := CleanUp(filepath.Join(j.cfg.CRLDir, copies)); err != nil {
+			return err
+		}
 	}
 	if j.cfg.CRLEvery == 0 {
 		j.cfg.CRLEvery = defaultCRLEvery
@@ -127,8 +133,22 @@ func (j *Judge) fetchOne(ctx context.Context, u *crlURL) time.Duration {
 	return wait
 }
 
-// take fetches a list, and puts it in force when it is a new one that verifies.
+// take fetches a list, and puts it in force when it is a new one that verifies. A copy that could not be put in force
+// is tried again each time, whatever the place answers: it will say 304 to it.
 func (j *Judge) take(ctx context.Context, u *crlURL) error {
+	err := j.renew(ctx, u)
+	if !u.due {
+		return err
+	}
+	if rerr := j.Reload(); rerr != nil {
+		return errors.Join(err, fmt.Errorf("kept, and not in force: %w", rerr))
+	}
+	u.due = false
+	return err
+}
+
+// renew replaces the copy by what is fetched, when that is a new list that verifies.
+func (j *Judge) renew(ctx context.Context, u *crlURL) error {
 	anchors := j.Anchors()
 	if anchors.Empty() {
 		return errNoAnchors
@@ -155,8 +175,9 @@ func (j *Judge) take(ctx context.Context, u *crlURL) error {
 	if err := u.keep(body, next); err != nil {
 		return err
 	}
+	u.due = true
 	j.cfg.Log.Info("revocation list fetched", "issuer", subjectText(c.issuer), "revoked", len(c.revoked), "next", c.nextUpdate)
-	return j.Reload()
+	return nil
 }
 
 // followedBy says whether a list may stand in the place of c: whoever is in between could else put a list of others,
@@ -220,35 +241,4 @@ func (u *crlURL) keep(body []byte, tag fetch.Tag) error {
 		return err
 	}
 	return ReplaceFile(u.tagFile(), b)
-}
-
-// ReplaceFile writes a file whole or not at all, also in a power failure.
-func ReplaceFile(name string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(b); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

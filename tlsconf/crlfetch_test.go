@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -156,6 +157,69 @@ func TestDamagedCopyIsFetchedAgain(t *testing.T) {
 	}
 	if v := j.Certificates(leaf.Chain); v.Reason != tlsconf.OK {
 		t.Errorf("fetched again: %v", v.Reason)
+	}
+}
+
+// A list that was kept and could not be put in force, because another file was bad just then, is put in force as soon as
+// that file is whole, although the place says 304 to it: else a revoked peer would be let in for hours.
+func TestKeptCRLIsTakenLater(t *testing.T) {
+	c, p := newCourt(t), newPoint(t)
+	dir := filepath.Join(c.dir, "crl")
+	leaf := must(c.pki.Issuing.Issue(testpki.Request{Subject: operator}))(t)
+	p.publish(must(c.pki.Issuing.CRL(c.now.Add(-2*time.Hour), c.now.Add(24*time.Hour)))(t))
+	j := c.judge(t, func(cfg *tlsconf.JudgeConfig) { cfg.CRLURLs, cfg.CRLDir = []string{p.URL}, dir })
+	if err := j.Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	anchors := must(os.ReadFile(c.anchors))(t)
+	put := func(b []byte) {
+		if err := os.WriteFile(c.anchors, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(anchors[:len(anchors)/2])
+	p.publish(must(c.pki.Issuing.CRL(c.now.Add(-time.Hour), c.now.Add(24*time.Hour), leaf.Cert.SerialNumber))(t))
+	for range 2 { // fetched, then 304
+		if err := j.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "not in force") || j.Warning() == nil {
+			t.Errorf("fetch with a bad file of anchors: %v, warning %v", err, j.Warning())
+		}
+	}
+	put(anchors)
+	if err := j.Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if v := j.Certificates(leaf.Chain); v.Reason != tlsconf.Revoked {
+		t.Errorf("verdict %v, want revoked", v.Reason)
+	}
+	generation := j.Generation()
+	if err := j.Fetch(t.Context()); err != nil || j.Generation() != generation || p.served != 2 {
+		t.Errorf("%v; %d reloads more, the list was sent %d times", err, j.Generation()-generation, p.served)
+	}
+}
+
+// A kill in the middle of a copy leaves a file that nobody would ever remove.
+func TestHalfCopiesGo(t *testing.T) {
+	c, p := newCourt(t), newPoint(t)
+	dir := filepath.Join(c.dir, "crl")
+	open := func() *tlsconf.Judge {
+		return c.judge(t, func(cfg *tlsconf.JudgeConfig) { cfg.CRLURLs, cfg.CRLDir = []string{p.URL}, dir })
+	}
+	p.publish(must(c.pki.Issuing.CRL(c.now, c.now.Add(time.Hour)))(t))
+	if err := open().Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"0011.crl.123", "0011.crl.json.4", "0011.crl.old", "notes.5"} {
+		if err := os.WriteFile(filepath.Join(dir, n), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open()
+	var names []string
+	for _, e := range must(os.ReadDir(dir))(t) {
+		names = append(names, e.Name())
+	}
+	if len(names) != 4 || !slices.Contains(names, "0011.crl.old") || !slices.Contains(names, "notes.5") {
+		t.Errorf("left: %q, want the copy, its tag and what is not ours", names)
 	}
 }
 

@@ -57,6 +57,9 @@ func OpenPartners(dir string, now func() time.Time, log *slog.Logger) *Partners 
 		log = slog.New(slog.DiscardHandler)
 	}
 	p := &Partners{file: filepath.Join(dir, partnersFile), now: now, log: log, seen: map[partnerKey]*Partner{}}
+	if err := tlsconf.CleanUp(p.file); err != nil {
+		log.Warn("leftovers not removed", "err", err)
+	}
 	if err := p.load(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Warn("partners seen earlier are forgotten", "err", err)
 	}

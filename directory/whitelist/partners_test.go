@@ -120,3 +120,28 @@ func TestPartnersAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// What a kill left of a file that was being replaced goes at the next start; what is no such thing stays.
+func TestLeftoversGo(t *testing.T) {
+	b := newBench(t)
+	b.put(3, 0)
+	b.keeper()
+	dir := b.cfg.StateDir
+	put := func(names ...string) {
+		for _, n := range names {
+			if err := os.WriteFile(filepath.Join(dir, n), []byte("half"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	lists := stateFolder + "/"
+	put("partners.json.123", "partners.json.bak", "other.123", lists+recordFile+".7", lists+"list-0123456789abcdef.xml.99")
+	OpenPartners(dir, b.now, nil)
+	b.keeper()
+	for name, want := range map[string]bool{"partners.json.123": false, "partners.json.bak": true, "other.123": true,
+		lists + recordFile + ".7": false, lists + "list-0123456789abcdef.xml.99": false, lists + recordFile: true} {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+			t.Errorf("%s: %v, want it there: %v", name, err, want)
+		}
+	}
+}

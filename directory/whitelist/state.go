@@ -37,6 +37,11 @@ type record struct {
 // takeUp loads the copy of an earlier run. Known says that there was one, even if it is damaged now.
 func (k *Keeper) takeUp() (known bool, err error) {
 	dir := filepath.Join(k.cfg.StateDir, stateFolder)
+	for _, name := range []string{recordFile, listFile("*")} {
+		if err := tlsconf.CleanUp(filepath.Join(dir, name)); err != nil {
+			return false, err
+		}
+	}
 	b, err := os.ReadFile(filepath.Join(dir, recordFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
