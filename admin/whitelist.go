@@ -30,7 +30,8 @@ type WhiteList struct {
 	Age       int64     `json:"age_seconds"` // since it was last proven to be the newest
 	Usable    string    `json:"not_usable,omitempty"`
 	LastError string    `json:"last_error,omitempty"`
-	Partners  int       `json:"partners"` // seen in the last 30 days
+	Partners  int       `json:"partners"`          // seen in the last 30 days
+	Outlook   string    `json:"outlook,omitempty"` // of a list just accepted, see Keeper.Outlook
 }
 
 // Preview says whom a list would refuse.
@@ -111,13 +112,19 @@ func (s *Server) whitelistAccept(r *http.Request) (any, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return nil, listTooLarge(err)
 	}
+	before := k.Current()
 	if err := k.Accept(r.Context(), f.Name()); err != nil {
 		return nil, badRequest("the list is refused: %s", strings.ReplaceAll(err.Error(), f.Name(), "it"))
 	}
 	l := k.Current()
 	s.Store.Record(event(r, trace.Admin, "whitelist accept", trace.Attr{Key: trace.KeyListVersion, Value: l.Version()},
 		trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(l.Domains())}))
-	return s.whitelistStatus(r)
+	doc, err := s.whitelistStatus(r)
+	if state, ok := doc.(WhiteList); ok {
+		state.Outlook = k.Outlook(before)
+		doc = state
+	}
+	return doc, err
 }
 
 // whitelistPreview tries a list on the partners that were seen. The list is not kept.

@@ -73,8 +73,23 @@ func TestWhiteListByHand(t *testing.T) {
 	if keeper.Current().Domains() != 4 {
 		t.Error("the preview put a list in force")
 	}
-	if now, err := h.AcceptList(t.Context(), short); err != nil || now.Domains != 1 || keeper.Current().Domains() != 1 {
+	if now, err := h.AcceptList(t.Context(), short); err != nil || now.Domains != 1 || keeper.Current().Domains() != 1 ||
+		!strings.Contains(now.Outlook, "within 1h0m0s the list of "+file) || strings.Contains(now.Outlook, "until now") {
 		t.Errorf("accept: %+v, %v", now, err)
+	}
+	// What it says of an older list comes true at the next look; of one that stands at its source there is nothing to say.
+	if now, err := h.AcceptList(t.Context(), list(at.Add(-time.Minute), "a.test", "b.test", "c.test")); err != nil || !strings.Contains(now.Outlook, "(the one that was in force until now is)") {
+		t.Errorf("accept of an older one: %+v, %v", now, err)
+	}
+	if err := keeper.Reload(t.Context()); err != nil || keeper.Current().Domains() != 4 {
+		t.Errorf("the next look: %v, %d domains", err, keeper.Current().Domains())
+	}
+	same, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if now, err := h.AcceptList(t.Context(), same); err != nil || now.Outlook != "" {
+		t.Errorf("accept of what stands at the source: %+v, %v", now, err)
 	}
 	var p *Problem
 	altered := bytes.Replace(list(at, "a.test", "e.test"), []byte("e.test"), []byte("f.test"), 1)

@@ -34,12 +34,20 @@ func newCheck() *cobra.Command {
 			if all {
 				faults, absent = append(faults, absent...), nil
 			}
+			_, noFiles, err := cfg.connectionsNow()
+			var tooMany *configError
+			switch {
+			case errors.As(err, &tooMany):
+				faults = append(faults, tooMany.Faults...)
+			case err != nil:
+				return err
+			}
 			if len(faults) > 0 {
 				return &configError{file, faults}
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%s: accepted\n", file)
-			if w := keyWarning(cfg); w != "" {
+			for _, w := range append(nonEmpty(keyWarning(cfg)), nonEmpty(noFiles)...) {
 				fmt.Fprintln(out, "warning: "+w)
 			}
 			if list, err := store.Keys(cfg.DataDir, cfg.Store.MasterKey); err == nil && list.Recovery == "" {

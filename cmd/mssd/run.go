@@ -74,6 +74,8 @@ type daemon struct {
 	admin     *admin.Server
 	fronts    []*front
 	metrics   *metrics
+	conns     connections
+	noFiles   string     // what is to be said of the limit of open files, "" nothing
 	trusted   []*watched // guarded by reloading
 	reloading sync.Mutex // one reload at a time
 }
@@ -87,6 +89,9 @@ func run(ctx context.Context, cfg *Config, opt runOptions) (err error) {
 		d.log = newLog(cfg.Log, os.Stderr)
 	}
 	d.metrics = newMetrics()
+	if d.conns, d.noFiles, err = cfg.connectionsNow(); err != nil {
+		return err
+	}
 	if err := d.openStore(); err != nil {
 		return err
 	}
@@ -192,7 +197,7 @@ func (d *daemon) makeFronts() {
 		Delivery:   delivery.New(delivery.Config{Store: d.store, Hostname: c.Hostname}),
 		Postmaster: store.Address(strings.ToLower(c.SMTP.Postmaster)),
 		MaxMessage: c.SMTP.MaxMessageOctets, MaxRecipients: c.SMTP.MaxRecipients,
-		MaxConns: c.SMTP.MaxConnections, MaxConnsPerAddr: c.SMTP.MaxConnectionsPerAddress,
+		MaxConns: d.conns.smtp, MaxConnsPerAddr: c.SMTP.MaxConnectionsPerAddress,
 		MaxConnsPerPeer: c.SMTP.MaxConnectionsPerOperator, Partners: partners(c.SMTP.Partners), EvictIdle: time.Duration(c.SMTP.EvictIdle),
 		HeaderFrom: headerFrom[c.SMTP.HeaderFrom], MaxErrors: c.SMTP.MaxErrors, HandshakeTimeout: time.Duration(c.SMTP.HandshakeTimeout),
 		MinRate: c.SMTP.MinRate, RateWindow: time.Duration(c.SMTP.RateWindow),
@@ -212,7 +217,7 @@ func (d *daemon) makeFronts() {
 		}
 		s := &imapd.Server{
 			Hostname: c.Hostname, TLS: d.tls[1], Implicit: f.implicit, Store: d.store, Auth: d.auth,
-			MaxMessage: c.IMAP.MaxAppendOctets, MaxConns: c.IMAP.MaxConnections,
+			MaxMessage: c.IMAP.MaxAppendOctets, MaxConns: d.conns.imap,
 			MaxConnsPerAddr: c.IMAP.MaxConnectionsPerAddress, IdleTime: time.Duration(c.IMAP.IdleTimeout),
 			Log: d.log.With("front", f.name),
 		}
@@ -223,7 +228,7 @@ func (d *daemon) makeFronts() {
 		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Argon: argon,
 		AllowUIDs: c.Admin.AllowUIDs, Version: versionText(), Log: d.log.With("front", "admin"),
 		Dates:    func() []tlsconf.Date { return d.dates(time.Now()) },
-		Warnings: func() []string { return nonEmpty(keyWarning(c)) },
+		Warnings: func() []string { return append(nonEmpty(keyWarning(c)), nonEmpty(d.noFiles)...) },
 		// Whatever a front has taken can come back, with what stands before it.
 		MaxImport: max(c.SMTP.MaxMessageOctets, c.IMAP.MaxAppendOctets) + store.MaxPrefix,
 	}
@@ -352,7 +357,7 @@ func (d *daemon) announce() {
 	for _, reason := range d.Degraded() {
 		d.log.Warn("degraded", "err", reason)
 	}
-	if w := keyWarning(d.cfg); w != "" {
+	for _, w := range append(nonEmpty(keyWarning(d.cfg)), nonEmpty(d.noFiles)...) {
 		d.log.Warn(w)
 	}
 	if len(d.cfg.Trust.CRLs)+len(d.cfg.Trust.CRLURLs) == 0 {

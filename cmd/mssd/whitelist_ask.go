@@ -42,6 +42,9 @@ func showWhiteList(w io.Writer, doc admin.WhiteList) {
 	} else if doc.LastError != "" {
 		row(w, "last error", doc.LastError)
 	}
+	if doc.Outlook != "" {
+		row(w, "but", doc.Outlook)
+	}
 }
 
 func newWhitelistFind() *cobra.Command {
@@ -80,7 +83,8 @@ func newWhitelistAccept() *cobra.Command {
 		Use:   "accept FILE",
 		Short: "Put a list in force although it is older or much shorter than the one held",
 		Long: "Put a list in force although it is older than the one held or lacks more of its domains than whitelist.max_loss_percent\n" +
-			"allows. Its signature is checked all the same. See first what it changes: mssd whitelist diff, mssd whitelist preview.",
+			"allows. Its signature is checked all the same. The source that is configured is asked as before: a newer list that stands there\n" +
+			"replaces this one at the next look, and what is printed says so. See first what it changes: mssd whitelist diff, mssd whitelist preview.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			b, err := readLimited(args[0], whitelist.MaxSize)

@@ -194,6 +194,27 @@ func (k *Keeper) compare(old, list *List) error {
 	return nil
 }
 
+// Outlook says what becomes of the list in force when it was accepted by hand in the place of another (nil: there was
+// none): the source is asked all the same, and only what stands there is proven to be the newest. "" when it stands there.
+func (k *Keeper) Outlook(replaced *List) string {
+	h, source := k.snapshot(), k.cfg.File
+	switch {
+	case h.list == nil || source == "" && k.cfg.Source == nil:
+		return ""
+	case source == "":
+		source = k.cfg.Source.URL
+	default:
+		if b, _, err := readFile(source); err == nil && sha256.Sum256(b) == h.list.SHA256 {
+			return ""
+		}
+	}
+	text := fmt.Sprintf("within %v the list of %s is looked at, and replaces this one if it is newer", k.cfg.Poll, source)
+	if replaced != nil && h.list.Generated().Before(replaced.Generated()) {
+		text += " (the one that was in force until now is)"
+	}
+	return text + fmt.Sprintf(": put this list there too; else mail is answered 451 from %s on", h.proven.Add(k.cfg.Defer).UTC().Format("2006-01-02 15:04"))
+}
+
 // prove notes that the list held was found to be the newest.
 func (k *Keeper) prove(l *List, id fileID, at time.Time) error {
 	if k.ownFile(id) == (fileID{}) {

@@ -13,8 +13,10 @@ import (
 
 const (
 	proxyTimeout = 5 * time.Second // for the header of a balancer
-	maxHeaders   = 1000            // connections whose header is still awaited
 )
+
+// MaxHeaders is the most connections at a time, for each listener, whose PROXY header is still awaited.
+const MaxHeaders = 1000
 
 // proxied is a listener behind balancers.
 type proxied struct {
@@ -42,7 +44,7 @@ func Behind(l net.Listener, from []netip.Prefix, log *slog.Logger) net.Listener 
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &proxied{Listener: l, from: from, log: log, ready: make(chan net.Conn), errs: make(chan error),
-		slots: make(chan struct{}, maxHeaders), done: make(chan struct{})}
+		slots: make(chan struct{}, MaxHeaders), done: make(chan struct{})}
 }
 
 // Accept yields the next connection whose real peer is known.
