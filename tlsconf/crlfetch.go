@@ -27,7 +27,7 @@ const (
 // older.
 type crlURL struct {
 	source fetch.Source
-	file   string // of the copy; its tag stands beside it, in JSON
+	file   string     // of the copy; its tag stands beside it, in JSON
 	fetch  sync.Mutex // guards pace and due
 	pace   fetch.Pace
 	due    bool // the copy is newer than what is in force: the reload that was to take it failed
