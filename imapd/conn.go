@@ -41,6 +41,8 @@ type conn struct {
 	user *user     // nil before login; replaced whole
 	sel  *selected // nil unless a mailbox is selected; replaced whole
 	bye  bool      // the client was told that the connection ends
+
+	condStore bool // the client knows of MODSEQ (RFC 7162, Section 3.1)
 }
 
 // user is what a login brings.

@@ -31,15 +31,15 @@ func (c *conn) cmdFetch(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	if args.HasChangedSince || slices.ContainsFunc(args.Items, func(it wire.FetchItem) bool { return it.Kind == wire.FetchModSeq }) {
-		return response{}, errCondStore
-	}
 	runs, err := c.messages(args.Set, args.UID)
 	if err != nil {
 		return response{}, err
 	}
 	f := &fetch{conn: c, args: args}
 	f.plan()
+	if args.HasChangedSince || f.has(wire.FetchModSeq) {
+		c.enableCondStore()
+	}
 	var rowErr error
 	err = c.srv.Store.Rows(c.ctx, c.sel.ref, runs, func(r store.Row) bool {
 		rowErr = f.row(r)
@@ -83,11 +83,8 @@ func (c *conn) messages(set wire.Set, uid bool) ([]store.Run, error) {
 // plan looks once at what the items need, and puts UID in front where the command speaks in UIDs
 // (RFC 9051, Section 6.4.9).
 func (f *fetch) plan() {
-	hasUID := false
 	for _, it := range f.args.Items {
 		switch it.Kind {
-		case wire.FetchUID:
-			hasUID = true
 		case wire.FetchEnvelope, wire.FetchBody, wire.FetchBodyStructure:
 			f.meta = true
 		case wire.FetchSection:
@@ -96,9 +93,17 @@ func (f *fetch) plan() {
 			f.mark = f.mark || !it.Peek && !f.sel.readOnly
 		}
 	}
-	if f.args.UID && !hasUID {
+	if f.args.UID && !f.has(wire.FetchUID) {
 		f.args.Items = append([]wire.FetchItem{{Kind: wire.FetchUID}}, f.args.Items...)
 	}
+	// RFC 7162, Section 3.1.4.1: CHANGEDSINCE asks for MODSEQ too.
+	if f.args.HasChangedSince && !f.has(wire.FetchModSeq) {
+		f.args.Items = append(f.args.Items, wire.FetchItem{Kind: wire.FetchModSeq})
+	}
+}
+
+func (f *fetch) has(k wire.FetchKind) bool {
+	return slices.ContainsFunc(f.args.Items, func(it wire.FetchItem) bool { return it.Kind == k })
 }
 
 // row answers for one message. What could fail is opened before the first octet of the answer is written.
@@ -108,6 +113,9 @@ func (f *fetch) row(r store.Row) error {
 		return nil
 	}
 	f.found++
+	if f.args.HasChangedSince && uint64(r.ModSeq) <= f.args.ChangedSince {
+		return nil
+	}
 	m := source{row: r}
 	defer m.close()
 	if err := f.open(&m); err != nil {
@@ -171,6 +179,8 @@ func (f *fetch) item(m *source, it wire.FetchItem) error {
 			return append(append(b, "BODY "...), m.meta.Body...)
 		case wire.FetchBodyStructure:
 			return append(append(b, "BODYSTRUCTURE "...), m.meta.BodyStructure...)
+		case wire.FetchModSeq:
+			return appendModSeq(b, m.row)
 		}
 		return b
 	})

@@ -29,11 +29,11 @@ func (c *conn) cmdStore(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	if a.HasUnchangedSince {
-		return response{}, errCondStore
-	}
 	if c.sel.readOnly {
 		return response{}, errReadOnly
+	}
+	if a.HasUnchangedSince {
+		c.enableCondStore()
 	}
 	runs, err := c.messages(a.Set, a.UID)
 	if err != nil {
@@ -47,8 +47,10 @@ func (c *conn) cmdStore(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	before, done := c.sel.modSeq, 0
+	var left []store.Run // changed by others since
 	for part, rest := cutRuns(runs, maxAtOnce); len(part) > 0; part, rest = cutRuns(rest, maxAtOnce) {
-		op := store.StoreFlags{Ref: c.sel.ref, Runs: part, Mode: storeMode(a.Mode), Flags: storeFlag(a.Flags.System), Keywords: a.Flags.Keywords}
+		op := store.StoreFlags{Ref: c.sel.ref, Runs: part, Mode: storeMode(a.Mode), Flags: storeFlag(a.Flags.System), Keywords: a.Flags.Keywords,
+			Conditional: a.HasUnchangedSince, UnchangedSince: store.ModSeq(a.UnchangedSince)}
 		res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
 			Ops:    []store.Op{op},
 			Events: []trace.Event{c.event(trace.Flagged, c.sel.ref, "", trace.Attr{Key: trace.KeyFlags, Value: describeFlags(a)})},
@@ -58,9 +60,16 @@ func (c *conn) cmdStore(cmd *wire.Command) (response, error) {
 		}
 		c.tellRows(res, before, a.Silent, a.UID)
 		before = res.Ops[0].ModSeq
-		done += runsCount(res.Ops[0].UIDs)
+		done += runsCount(res.Ops[0].UIDs) + runsCount(res.Ops[0].Modified)
+		left = mergeRuns(left, res.Ops[0].Modified)
 	}
-	if done < runsCount(runs) && !a.UID {
+	missing := done < runsCount(runs) && !a.UID
+	switch {
+	case len(left) > 0 && missing:
+		return response{}, no(c.modifiedCode(left, a.UID), "Some of the messages no longer exist, others were changed meanwhile")
+	case len(left) > 0:
+		return response{statusOK, c.modifiedCode(left, a.UID), "Conditional STORE left some messages alone"}, nil
+	case missing:
 		return response{}, no("EXPUNGEISSUED", "Some of the messages no longer exist")
 	}
 	return okay(cmd.Name + " completed"), nil
@@ -96,9 +105,12 @@ func describeFlags(a wire.Store) string {
 // session knows. before is the state of the view when the change was asked for.
 func (c *conn) tellRows(res *store.Result, before store.ModSeq, silent, withUID bool) {
 	c.newKeywords()
-	if !silent {
-		for _, r := range res.Ops[0].Rows {
+	for _, r := range res.Ops[0].Rows {
+		switch {
+		case !silent:
 			c.flagsOf(r, withUID)
+		case c.condStore:
+			c.modSeqOf(r, withUID)
 		}
 	}
 	c.sel.own = append(c.sel.own, ownChange{before: before, after: res.Ops[0].ModSeq, uids: res.Ops[0].UIDs, silent: silent})

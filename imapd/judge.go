@@ -71,6 +71,8 @@ func (c *conn) compile(k wire.Key) (judge, error) {
 		return rowJudge(func(r store.Row) bool { return uint64(r.Size) > k.Number }), nil
 	case wire.KeySmaller:
 		return rowJudge(func(r store.Row) bool { return uint64(r.Size) < k.Number }), nil
+	case wire.KeyModSeq: // RFC 7162, Section 3.1.5
+		return rowJudge(func(r store.Row) bool { return uint64(r.ModSeq) >= k.Number }), nil
 	case wire.KeyBefore, wire.KeyOn, wire.KeySince:
 		return rowJudge(func(r store.Row) bool { return dayMatches(k.Op, r.Date.UTC(), k.Date) }), nil
 	case wire.KeySentBefore, wire.KeySentOn, wire.KeySentSince:

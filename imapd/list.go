@@ -100,7 +100,7 @@ func (c *conn) cmdList(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	if slices.Contains(a.ReturnStatus, wire.StatusHighestModSeq) {
-		return response{}, errCondStore
+		c.enableCondStore()
 	}
 	if !a.Extended && len(a.Patterns) == 1 && a.Patterns[0] == "" {
 		// A question for the delimiter and the root of the reference.
@@ -190,7 +190,7 @@ func (c *conn) cmdStatus(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	if slices.Contains(a.Items, wire.StatusHighestModSeq) {
-		return response{}, errCondStore
+		c.enableCondStore()
 	}
 	m, _, err := c.box(a.Mailbox)
 	if err != nil {
@@ -227,6 +227,8 @@ func (c *conn) statusValue(m store.Mailbox, it wire.StatusItem) uint64 {
 		return uint64(m.Deleted)
 	case wire.StatusSize:
 		return uint64(m.Octets)
+	case wire.StatusHighestModSeq:
+		return uint64(m.HighestModSeq)
 	case wire.StatusAppendLimit:
 		return uint64(c.srv.MaxMessage)
 	}

@@ -23,7 +23,7 @@ var (
 	capsClear = []string{"STARTTLS", "LOGINDISABLED"}
 	capsEarly = []string{"AUTH=PLAIN"}
 	capsUser  = []string{"ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE",
-		"LIST-EXTENDED", "LIST-STATUS", "ESEARCH", "STATUS=SIZE"}
+		"LIST-EXTENDED", "LIST-STATUS", "ESEARCH", "STATUS=SIZE", "CONDSTORE"}
 )
 
 // capabilities is the text of the CAPABILITY response and code in the present state.
@@ -103,15 +103,6 @@ func printable(s string, n int) string {
 		}
 	}
 	return string(b)
-}
-
-// RFC 5161. Nothing that this server offers needs enabling yet; the answer says so.
-func (c *conn) cmdEnable(cmd *wire.Command) (response, error) {
-	if _, err := wire.ParseEnable(cmd); err != nil {
-		return response{}, err
-	}
-	c.out.line("* ENABLED")
-	return okay("ENABLE completed"), nil
 }
 
 // RFC 9051, Section 6.2.1. Octets that came behind the command belong to the handshake, never to the commands

@@ -18,7 +18,45 @@ type search struct {
 	judge judge
 	open  []candidate // not settled by their rows
 	hits  []store.UID
+	top   modSeqs
 	lost  int // messages left out: they cannot be read
+}
+
+// modSeqs is what the answer to a search by MODSEQ tells of the hits.
+type modSeqs struct {
+	min, max hit // the first and the last
+	high     store.ModSeq
+}
+
+type hit struct {
+	uid    store.UID
+	modSeq store.ModSeq
+}
+
+// hit takes a message into the result.
+func (s *search) hit(r store.Row) {
+	s.hits = append(s.hits, r.UID)
+	h := hit{r.UID, r.ModSeq}
+	if s.top.min.uid == 0 || h.uid < s.top.min.uid {
+		s.top.min = h
+	}
+	if h.uid > s.top.max.uid {
+		s.top.max = h
+	}
+	s.top.high = max(s.top.high, r.ModSeq)
+}
+
+// of is the MODSEQ to be told: that of the messages which the answer names (RFC 7162, Section 3.1.10).
+func (m modSeqs) of(ret wire.SearchReturn) store.ModSeq {
+	switch ret &^ wire.ReturnSave {
+	case wire.ReturnMin:
+		return m.min.modSeq
+	case wire.ReturnMax:
+		return m.max.modSeq
+	case wire.ReturnMin | wire.ReturnMax:
+		return max(m.min.modSeq, m.max.modSeq)
+	}
+	return m.high
 }
 
 // RFC 9051, Section 6.4.4; ESEARCH: RFC 4731.
@@ -31,7 +69,7 @@ func (c *conn) cmdSearch(cmd *wire.Command) (response, error) {
 		return response{}, bad("", "Saving a search result is not offered")
 	}
 	if a.ModSeq {
-		return response{}, errCondStore
+		c.enableCondStore()
 	}
 	s := &search{conn: c}
 	if s.judge, err = c.compile(a.Key); err != nil {
@@ -44,7 +82,7 @@ func (c *conn) cmdSearch(cmd *wire.Command) (response, error) {
 	if err := s.run(runs); err != nil {
 		return response{}, err
 	}
-	c.searchLine(cmd.Tag, a, s.hits)
+	s.answer(cmd.Tag, a)
 	if s.lost > 0 {
 		// The answer holds for all others: a NO would make clients throw it away.
 		return okay(cmd.Name + " completed; messages that cannot be read were left out"), nil
@@ -81,7 +119,7 @@ func (s *search) run(runs []store.Run) error {
 		case err != nil:
 			inner = err
 		case v == yes:
-			s.hits = append(s.hits, r.UID)
+			s.hit(r)
 		case v == open:
 			s.open = append(s.open, cand)
 		}
@@ -123,7 +161,7 @@ func (s *search) settle() error {
 			v, inner = no_, nil
 		}
 		if inner == nil && v == yes {
-			s.hits = append(s.hits, cand.row.UID)
+			s.hit(cand.row)
 		}
 		cand.text = nil
 		return inner == nil
@@ -146,13 +184,13 @@ func (s *search) leaveOut(r store.Row, err error) {
 	s.log.Error("a search left a message out", "uid", uint32(r.UID), "mailbox", uint32(s.sel.ref.Mailbox), "err", err)
 }
 
-// searchLine writes the result: numbers or UIDs, as runs.
-func (c *conn) searchLine(tag string, a wire.Search, hits []store.UID) {
+// answer writes the result: numbers or UIDs, as runs.
+func (s *search) answer(tag string, a wire.Search) {
 	var found []wire.Range
-	for _, u := range hits {
+	for _, u := range s.hits {
 		n := uint32(u)
 		if !a.UID {
-			n = uint32(c.sel.view.seq(u))
+			n = uint32(s.sel.view.seq(u))
 		}
 		if k := len(found); k > 0 && found[k-1].Last+1 == n {
 			found[k-1].Last = n
@@ -161,14 +199,21 @@ func (c *conn) searchLine(tag string, a wire.Search, hits []store.UID) {
 		found = append(found, wire.Range{First: n, Last: n})
 	}
 	if !a.Extended {
-		c.out.add(func(b []byte) []byte {
-			return append(wire.AppendSearch(append(b, "* SEARCH"...), found), "\r\n"...)
+		s.out.add(func(b []byte) []byte {
+			b = wire.AppendSearch(append(b, "* SEARCH"...), found)
+			if a.ModSeq && len(found) > 0 {
+				b = append(wire.AppendNumber(append(b, " (MODSEQ "...), uint64(s.top.high)), ')')
+			}
+			return append(b, "\r\n"...)
 		})
 		return
 	}
-	e := wire.ESearch{Tag: tag, UID: a.UID, Return: a.Return, Count: uint32(len(hits)), All: found}
+	e := wire.ESearch{Tag: tag, UID: a.UID, Return: a.Return, Count: uint32(len(s.hits)), All: found}
+	if a.ModSeq {
+		e.ModSeq = uint64(s.top.of(a.Return))
+	}
 	if len(found) > 0 {
 		e.Min, e.Max = found[0].First, found[len(found)-1].Last
 	}
-	c.out.add(func(b []byte) []byte { return wire.AppendESearch(b, e) })
+	s.out.add(func(b []byte) []byte { return wire.AppendESearch(b, e) })
 }

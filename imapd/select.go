@@ -19,14 +19,12 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	if a.CondStore {
-		return response{}, errCondStore
-	}
 	if c.sel != nil {
 		// What was selected is left, also when the command fails (RFC 9051, Section 6.3.2).
 		c.unselect()
 		c.out.line("* OK [CLOSED] The former mailbox is closed")
 	}
+	c.condStore = c.condStore || a.CondStore
 	m, g, err := c.box(a.Mailbox)
 	if err != nil {
 		return response{}, err
@@ -64,6 +62,7 @@ func (c *conn) describe(snap store.Snapshot) {
 	}
 	c.out.line("* OK [UIDVALIDITY " + strconv.FormatUint(uint64(snap.UIDValidity), 10) + "] UIDs valid")
 	c.out.line("* OK [UIDNEXT " + strconv.FormatUint(uint64(snap.UIDNext), 10) + "] Predicted next UID")
+	c.highest(snap.HighestModSeq)
 	flags := `()`
 	if !c.sel.readOnly {
 		flags = "(" + systemFlags

@@ -176,6 +176,9 @@ func (c *conn) flagsOf(r store.Row, withUID bool) {
 			b = append(b, ' ')
 		}
 		b = c.appendFlags(b, r)
+		if c.condStore {
+			b = appendModSeq(append(b, ' '), r)
+		}
 		return append(b, ")\r\n"...)
 	})
 }

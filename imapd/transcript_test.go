@@ -11,7 +11,7 @@ import (
 
 // TestTranscripts plays testdata/imap/*.txt. "C:" is sent, "S:" must come next and match; in an S line <...> stands
 // for a regular expression and the rest for itself. "S*:" lines may come in any order among themselves. "!deliver BOX
-// NAME" delivers a message of messages or NAME.eml, "!other" is a command of a second session, "!tls" makes the handshake, "!clear" at the top asks for the STARTTLS front.
+// NAME" delivers a message of messages or NAME.eml, "!ok" is a command that must succeed, whatever else it answers, "!other" the same of a second session, "!tls" makes the handshake, "!clear" at the top asks for the STARTTLS front.
 // A C line that ends in "{n}" or "{n+}" is followed by its literal on the next C line, as it stands.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("../testdata/imap/*.txt")
@@ -71,6 +71,8 @@ func playTranscript(t *testing.T, script string) {
 				other = w.login(ownerName, "")
 			}
 			other.ok(rest)
+		case "!ok":
+			s.ok(rest)
 		case "!tls":
 			s.nc = tls.Client(s.nc, w.client)
 			s = newSession(t, s.nc)

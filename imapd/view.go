@@ -143,6 +143,21 @@ func (v *view) hold(runs []store.Run) []store.Run {
 	return v.intersect(ranges(runs), func(s span) (uint32, uint32) { return uint32(s.first), uint32(s.last()) })
 }
 
+// numbers is the sequence numbers of runs, as ranges; UIDs that the view does not know are left out.
+func (v *view) numbers(runs []store.Run) []wire.Range {
+	var out []wire.Range
+	for _, r := range v.hold(runs) {
+		first := uint32(v.seq(r.First))
+		last := first + r.Count - 1
+		if n := len(out); n > 0 && out[n-1].Last+1 == first {
+			out[n-1].Last = last
+			continue
+		}
+		out = append(out, wire.Range{First: first, Last: last})
+	}
+	return out
+}
+
 // ranges is the form of runs on the wire.
 func ranges(runs []store.Run) []wire.Range {
 	out := make([]wire.Range, len(runs))

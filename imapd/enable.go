@@ -1,0 +1,28 @@
+package imapd
+
+import "mssd/imapd/wire"
+
+// RFC 5161. What this server does not know is passed over; the answer says what was enabled.
+func (c *conn) cmdEnable(cmd *wire.Command) (response, error) {
+	caps, err := wire.ParseEnable(cmd)
+	if err != nil {
+		return response{}, err
+	}
+	enabled := "* ENABLED"
+	for _, name := range caps {
+		if c.enable(name) {
+			enabled += " " + name
+		}
+	}
+	c.out.line(enabled)
+	return okay("ENABLE completed"), nil
+}
+
+func (c *conn) enable(name string) bool {
+	switch name {
+	case "CONDSTORE":
+		c.enableCondStore()
+		return true
+	}
+	return false
+}
