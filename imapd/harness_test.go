@@ -47,6 +47,9 @@ type world struct {
 	logs   *syncBuffer
 	stop   func()
 
+	mu     sync.Mutex
+	events []trace.Event // that became durable; guarded by mu
+
 	dir     string // of the store
 	unsound bool   // the test damages the store
 }
@@ -107,8 +110,9 @@ func newWorldAt(t testing.TB, change func(*Server), now func() time.Time) *world
 	logs := &syncBuffer{}
 	log := slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	front := must[*tlsconf.Front](t, "front")(tlsconf.NewFront(tlsconf.FrontConfig{Name: "imap", CertFile: cert, KeyFile: key}))
-	st := must[*store.Store](t, "store")(store.Open(store.Options{Dir: filepath.Join(dir, "store"), Create: true, NoSync: true, Log: log, Now: now}))
-	w := &world{t: t, store: st, ca: ca, logs: logs, dir: filepath.Join(dir, "store")}
+	w := &world{t: t, ca: ca, logs: logs, dir: filepath.Join(dir, "store")}
+	st := must[*store.Store](t, "store")(store.Open(store.Options{Dir: w.dir, Create: true, NoSync: true, Log: log, Now: now, Observe: w.observe}))
+	w.store = st
 	argon := auth.Params{Time: 1, MemoryKiB: 64, Threads: 1}
 	hash := must[string](t, "hash")(auth.HashPassword(argon, password))
 	w.commit(
@@ -128,6 +132,12 @@ func newWorldAt(t testing.TB, change func(*Server), now func() time.Time) *world
 	worlds.Store(t, w)
 	w.listen()
 	return w
+}
+
+func (w *world) observe(e trace.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, e)
 }
 
 // listen serves until the end of the test, at which the store must be in order.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"strings"
 
@@ -224,8 +225,8 @@ func (c *conn) loginFailed(err error) (response, error) {
 	if !errors.Is(err, auth.ErrUnavailable) {
 		c.failures++
 	}
-	c.log.Info("login refused", "err", err)
-	c.srv.Store.Record(trace.Event{Time: c.srv.Now(), Kind: trace.LoginRefused, Conn: c.guard.ID(),
+	c.guard.Line(c.log, slog.LevelInfo, "login refused", "", "err", err)
+	c.srv.refusals.Add(trace.Alike{Who: trace.Network(c.remote), Cmd: "LOGIN", Code: refusal(err)}, trace.Event{Time: c.srv.Now(), Kind: trace.LoginRefused, Conn: c.guard.ID(),
 		Attrs: []trace.Attr{{Key: trace.KeyReason, Value: refusal(err)}, {Key: trace.KeyRemote, Value: c.remote.String()}}})
 	if c.failures >= c.srv.MaxFailures {
 		r := c.answer("LOGIN", err)

@@ -14,6 +14,7 @@ import (
 	"mssd/store"
 	"mssd/tlsconf"
 	"mssd/tlsconf/guard"
+	"mssd/trace"
 )
 
 // ErrServerClosed is what Serve returns after Shutdown.
@@ -39,16 +40,17 @@ type Server struct {
 	MaxCommands     int           // commands before login; 0: 50
 	Now             func() time.Time
 
-	once    sync.Once
-	log     *slog.Logger
-	set     *guard.Set
-	mu      sync.Mutex
-	lns     map[net.Listener]struct{} // open listeners
-	closing bool
-	ended   chan struct{}   // closed when closing is set
-	running sync.WaitGroup  // sessions
-	ctx     context.Context // of what sessions ask of the store and of logins
-	cancel  context.CancelFunc
+	once     sync.Once
+	log      *slog.Logger
+	set      *guard.Set
+	refusals trace.Folding // logins
+	mu       sync.Mutex
+	lns      map[net.Listener]struct{} // open listeners
+	closing  bool
+	ended    chan struct{}   // closed when closing is set
+	running  sync.WaitGroup  // sessions
+	ctx      context.Context // of what sessions ask of the store and of logins
+	cancel   context.CancelFunc
 }
 
 func def[T comparable](v *T, d T) {
@@ -78,6 +80,8 @@ func (s *Server) init() {
 		s.lns = make(map[net.Listener]struct{})
 		s.ended = make(chan struct{})
 		s.set = guard.NewSet(s.limits())
+		s.set.LogTo(s.log)
+		s.refusals.Record, s.refusals.Now = s.Store.Record, s.Now
 	})
 }
 
@@ -170,6 +174,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	s.set.HangUpIdle()
+	defer s.refusals.Flush()
+	defer s.set.FlushLines()
 	done := make(chan struct{})
 	go func() {
 		_ = s.set.Wait(ctx)

@@ -113,7 +113,7 @@ func TestRefusalsAreFolded(t *testing.T) {
 	var single, folded, early int
 	for line := range strings.Lines(w.events.String()) {
 		switch {
-		case strings.Contains(line, "550 5.1.1") && strings.Contains(line, "{Key:"+trace.KeyCount+" Value:"+fmt.Sprint(n-foldAfter)+"}"):
+		case strings.Contains(line, "550 5.1.1") && strings.Contains(line, "{Key:"+trace.KeyCount+" Value:"+fmt.Sprint(n-trace.FoldAfter)+"}"):
 			folded++
 		case strings.Contains(line, "550 5.1.1"):
 			single++
@@ -121,39 +121,7 @@ func TestRefusalsAreFolded(t *testing.T) {
 			early++
 		}
 	}
-	if single != foldAfter || folded != 1 || early != 1 {
-		t.Errorf("%d refusals one by one, %d folded, %d before TLS; want %d, 1, 1", single, folded, early, foldAfter)
-	}
-}
-
-func TestFoldingIsBounded(t *testing.T) {
-	now := time.Now()
-	var got []trace.Event
-	f := folding{record: func(e trace.Event) { got = append(got, e) }, now: func() time.Time { return now }}
-	const addresses = 3 * foldKinds
-	for i := range addresses {
-		f.add(foldKey{who: fmt.Sprint(i), cmd: "MAIL"}, trace.Event{Kind: trace.Refused})
-	}
-	if len(f.kinds) > foldKinds+1 || len(got) > foldKinds+foldAfter {
-		t.Errorf("%d kinds held, %d events", len(f.kinds), len(got))
-	}
-	f.flush()
-	sum := 0
-	for _, e := range got {
-		n := 1
-		if v := e.Attr(trace.KeyCount); v != "" {
-			_, err := fmt.Sscan(v, &n)
-			check(t, err)
-		}
-		sum += n
-	}
-	if sum != addresses {
-		t.Errorf("the events tell of %d refusals, want %d", sum, addresses)
-	}
-	now = now.Add(foldWindow)
-	got = nil
-	f.add(foldKey{who: "0", cmd: "MAIL"}, trace.Event{Kind: trace.Refused})
-	if len(got) != 1 {
-		t.Error("the next window begins anew")
+	if single != trace.FoldAfter || folded != 1 || early != 1 {
+		t.Errorf("%d refusals one by one, %d folded, %d before TLS; want %d, 1, 1", single, folded, early, trace.FoldAfter)
 	}
 }

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bytes"
+	"log/slog"
 	"strings"
 
 	"mssd/delivery"
@@ -139,7 +140,7 @@ func (w *wire) putReply(line string) {
 	}
 	if why != nil {
 		w.put([]byte(replyTo(why).line()))
-		w.log.Info("connection ended", "err", why.Error())
+		w.guard.Line(w.log, slog.LevelInfo, "connection ended", "", "err", why.Error())
 	}
 	w.flushLocked()
 	w.dead = true

@@ -98,7 +98,7 @@ type Server struct {
 
 	once      sync.Once
 	set       *guard.Set
-	refusals  folding
+	refusals  trace.Folding
 	lib       *smtp.Server
 	ready     chan net.Conn // connections past their handshake, on their way to go-smtp
 	done      chan struct{} // closed by Shutdown
@@ -128,7 +128,8 @@ func (s *Server) init() {
 			s.EvictIdle = 30 * time.Second
 		}
 		s.set = guard.NewSet(s.limits())
-		s.refusals.record, s.refusals.now = s.Store.Record, s.Now
+		s.set.LogTo(s.Log)
+		s.refusals.Record, s.refusals.Now = s.Store.Record, s.Now
 		s.ready, s.done = make(chan net.Conn), make(chan struct{})
 		s.listeners = make(map[net.Listener]struct{})
 		s.lib = smtp.NewServer(smtp.BackendFunc(s.newSession))
@@ -242,7 +243,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.conns.Wait()
 	s.transfers.Wait()
-	s.refusals.flush()
+	s.refusals.Flush()
+	s.set.FlushLines()
 	_ = s.lib.Close()
 	return err
 }
@@ -268,7 +270,7 @@ func (s *Server) front(g *guard.Conn) {
 	g.OnHangUp(func() { _ = g.Close() }) // in mid-handshake nothing can be said
 	t := tls.Server(&replay{g, c.in}, s.TLS.Config())
 	if err := t.HandshakeContext(context.Background()); err != nil {
-		log.Info("handshake failed", "err", err)
+		g.Line(log, slog.LevelInfo, "handshake failed", "", "err", err)
 		s.refusedEarly(g, "STARTTLS", "handshake", "")
 		return
 	}
@@ -296,8 +298,10 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 		sess.remote = ap.Addr().Unmap()
 	}
 	v := sess.judge()
-	w.log.Info("peer judged", "operator", v.DN.String(), "reason", v.Reason.String())
-	if v.OK() {
+	if !v.OK() {
+		w.guard.Line(w.log, slog.LevelInfo, "peer judged", "", "operator", v.DN.String(), "reason", v.Reason.String())
+	} else {
+		w.log.Info("peer judged", "operator", v.DN.String(), "reason", v.Reason.String())
 		if why := s.set.Prove(w.guard, v.DN.Key(), s.connsOf(v.DN)); why != "" {
 			_ = w.end(errTooManyOfPeer)
 			return nil, replyTo(errTooManyOfPeer).smtp()
@@ -315,9 +319,9 @@ func (s *Server) refusedEarly(g *guard.Conn, cmd, reason, code string) {
 	}
 	who := remote
 	if a, err := netip.ParseAddr(remote); err == nil {
-		who = foldAddr(a)
+		who = trace.Network(a)
 	}
-	s.refusals.add(foldKey{who: who, cmd: cmd, code: code},
+	s.refusals.Add(trace.Alike{Who: who, Cmd: cmd, Code: code},
 		trace.Event{ID: s.Store.NewID(), Time: s.now(), Kind: trace.Refused, Conn: g.ID(), Attrs: attrs})
 }
 

@@ -63,16 +63,16 @@ func (s *session) answer(cmd string, in *delivery.Incoming, to string, err error
 	if r.code == 451 || r.code == 452 {
 		level = slog.LevelWarn
 	}
-	s.log.Log(context.Background(), level, "refused", "cmd", cmd, "code", r.code, "enhanced", r.status(), "bal", to, "err", err.Error())
+	s.w.guard.Line(s.log, level, "refused", r.String(), "cmd", cmd, "code", r.code, "enhanced", r.status(), "bal", to, "err", err.Error())
 	attrs := append(delivery.JudgedAttrs(s.srv.Store, in),
 		trace.Attr{Key: trace.KeyCode, Value: r.String()},
 		trace.Attr{Key: trace.KeyCommand, Value: cmd},
 		trace.Attr{Key: trace.KeyNote, Value: r.text})
-	k := foldKey{who: foldAddr(s.remote), cmd: cmd, code: r.status()}
+	k := trace.Alike{Who: trace.Network(s.remote), Cmd: cmd, Code: r.status()}
 	if in.Verdict.OK() {
-		k.who = in.Verdict.DN.Key()
+		k.Who, k.Known = in.Verdict.DN.Key(), true
 	}
-	s.srv.refusals.add(k, trace.Event{ID: s.srv.Store.NewID(), Time: s.srv.now(), Kind: trace.Refused, Conn: in.Conn, BAL: to, Attrs: attrs})
+	s.srv.refusals.Add(k, trace.Event{ID: s.srv.Store.NewID(), Time: s.srv.now(), Kind: trace.Refused, Conn: in.Conn, BAL: to, Attrs: attrs})
 	out := r.smtp()
 	out.Message = mark + out.Message
 	return out
@@ -273,7 +273,7 @@ func (s *session) Data(io.Reader) error {
 		defer s.w.guard.EndTransfer()
 		id, err := s.data(&tx, read)
 		if errors.Is(err, errGone) || errors.Is(err, errAborted) {
-			s.log.Info("transfer aborted", "cmd", cmd)
+			s.w.guard.Line(s.log, slog.LevelInfo, "transfer aborted", "", "cmd", cmd)
 			return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: mark} // not said
 		}
 		if err != nil {

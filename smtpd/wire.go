@@ -183,7 +183,7 @@ func (w *wire) lost(err error) error {
 // end says why, and closes. It returns what Read tells go-smtp, which then says nothing of its own.
 func (w *wire) end(why error) error {
 	r := replyTo(why)
-	w.log.Info("connection ended", "code", r.code, "enhanced", r.status(), "err", why.Error())
+	w.guard.Line(w.log, slog.LevelInfo, "connection ended", r.String(), "enhanced", r.status(), "err", why.Error())
 	w.mu.Lock()
 	if !w.dead {
 		w.put([]byte(r.line()))

@@ -54,7 +54,7 @@ func (m *metrics) observe(e trace.Event) {
 	case trace.Login:
 		m.logins.WithLabelValues("accepted").Inc()
 	case trace.LoginRefused:
-		m.logins.WithLabelValues("refused").Inc()
+		m.logins.WithLabelValues("refused").Add(times(e))
 	case trace.Fetched:
 		m.fetches.Inc()
 	}

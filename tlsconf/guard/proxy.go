@@ -30,6 +30,7 @@ type proxied struct {
 	slots chan struct{} // one for each header that is awaited
 	done  chan struct{}
 	close sync.Once
+	lines lines
 }
 
 // Behind gives the connections of l the addresses of the real peers. Connections from the addresses of from must begin
@@ -43,8 +44,10 @@ func Behind(l net.Listener, from []netip.Prefix, log *slog.Logger) net.Listener 
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &proxied{Listener: l, from: from, log: log, ready: make(chan net.Conn), errs: make(chan error),
+	p := &proxied{Listener: l, from: from, log: log, ready: make(chan net.Conn), errs: make(chan error),
 		slots: make(chan struct{}, MaxHeaders), done: make(chan struct{})}
+	p.lines.log = log
+	return p
 }
 
 // Accept yields the next connection whose real peer is known.
@@ -61,7 +64,7 @@ func (p *proxied) Accept() (net.Conn, error) {
 }
 
 func (p *proxied) Close() error {
-	p.close.Do(func() { close(p.done) })
+	p.close.Do(func() { close(p.done); p.lines.flush() })
 	return p.Listener.Close()
 }
 
@@ -85,7 +88,7 @@ func (p *proxied) run() {
 			case p.slots <- struct{}{}:
 				go p.header(c)
 			default:
-				p.log.Warn("connection of a balancer refused: too many without a PROXY header", "remote", c.RemoteAddr().String())
+				p.warn("connection of a balancer refused: too many without a PROXY header", c)
 				_ = c.Close()
 			}
 		}
@@ -110,11 +113,18 @@ func (p *proxied) header(c net.Conn) {
 		_, tcp = h.SourceAddr.(*net.TCPAddr)
 	}
 	if h == nil || !tcp && !h.Command.IsLocal() {
-		p.log.Warn("connection of a balancer closed: no PROXY header for TCP", "remote", c.RemoteAddr().String())
+		p.warn("connection of a balancer closed: no PROXY header for TCP", c)
 		_ = c.Close()
 		return
 	}
 	p.hand(pc)
+}
+
+// warn is bounded: whoever reaches a balancer can cause any number.
+func (p *proxied) warn(msg string, c net.Conn) {
+	if p.lines.take(time.Now(), slog.LevelWarn, lineKind{msg: msg}, network(c.RemoteAddr()), false) {
+		p.log.Warn(msg, "remote", c.RemoteAddr().String())
+	}
 }
 
 func (p *proxied) balancer(a net.Addr) bool {

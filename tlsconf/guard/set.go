@@ -23,6 +23,7 @@ const (
 // A Set holds the live connections of one front.
 type Set struct {
 	limits Limits
+	lines  lines
 
 	mu         sync.Mutex
 	lastID     uint64

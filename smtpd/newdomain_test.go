@@ -2,8 +2,6 @@ package smtpd
 
 import (
 	"bytes"
-	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,24 +9,7 @@ import (
 	"time"
 
 	"mssd/directory/whitelist"
-	"mssd/trace"
 )
-
-// One subscriber has 2^64 addresses: refusals from them are alike.
-func TestFoldingOfOneNetwork(t *testing.T) {
-	now, n := time.Now(), 0
-	f := folding{record: func(trace.Event) { n++ }, now: func() time.Time { return now }}
-	for i := range 10_000 {
-		a := netip.MustParseAddr(fmt.Sprintf("2001:db8::%x", i+1))
-		f.add(foldKey{who: foldAddr(a), cmd: "MAIL", code: "5.7.0"}, trace.Event{})
-	}
-	if n != foldAfter {
-		t.Errorf("%d events of one network, expected %d", n, foldAfter)
-	}
-	if foldAddr(netip.MustParseAddr("192.0.2.1")) == foldAddr(netip.MustParseAddr("192.0.2.2")) {
-		t.Error("two IPv4 addresses are one")
-	}
-}
 
 // A domain that only the list of this minute binds to the peer is no reason for a 550, in From as in the envelope.
 func TestHeaderFromOfANewDomain(t *testing.T) {
