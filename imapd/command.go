@@ -145,6 +145,9 @@ func (c *conn) dispatch(cmd *wire.Command, row command) (response, error) {
 	if err := c.stillAllowed(); err != nil {
 		return response{}, err
 	}
+	if c.sel != nil {
+		c.sel.left = false
+	}
 	r, err := row.handle(c, cmd)
 	if c.out.err != nil || c.bye {
 		return r, err
@@ -152,7 +155,11 @@ func (c *conn) dispatch(cmd *wire.Command, row command) (response, error) {
 	if serr := c.sync(row.tell); serr != nil {
 		return r, serr
 	}
-	return r, err
+	if err != nil {
+		c.sureCode(cmd.Name, response{status: statusNO})
+		return r, err
+	}
+	return c.sureCode(cmd.Name, r), nil
 }
 
 // stillAllowed ends a session whose right was withdrawn (design.md §7): that on the selected mailbox, or, with

@@ -43,6 +43,7 @@ type conn struct {
 	bye  bool      // the client was told that the connection ends
 
 	condStore bool // the client knows of MODSEQ (RFC 7162, Section 3.1)
+	qresync   bool // it takes VANISHED in place of EXPUNGE (RFC 7162, Section 3.2)
 }
 
 // user is what a login brings.

@@ -23,6 +23,10 @@ func (c *conn) enable(name string) bool {
 	case "CONDSTORE":
 		c.enableCondStore()
 		return true
+	case "QRESYNC": // RFC 7162, Section 3.2.3: CONDSTORE is in it
+		c.qresync = true
+		c.enableCondStore()
+		return true
 	}
 	return false
 }

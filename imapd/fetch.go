@@ -40,6 +40,14 @@ func (c *conn) cmdFetch(cmd *wire.Command) (response, error) {
 	if args.HasChangedSince || f.has(wire.FetchModSeq) {
 		c.enableCondStore()
 	}
+	if args.Vanished {
+		if !c.qresync {
+			return response{}, errQResync
+		}
+		if err := c.tellGone(args.ChangedSince, args.Set); err != nil {
+			return response{}, err
+		}
+	}
 	var rowErr error
 	err = c.srv.Store.Rows(c.ctx, c.sel.ref, runs, func(r store.Row) bool {
 		rowErr = f.row(r)

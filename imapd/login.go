@@ -24,7 +24,7 @@ var (
 	capsClear = []string{"STARTTLS", "LOGINDISABLED"}
 	capsEarly = []string{"AUTH=PLAIN"}
 	capsUser  = []string{"ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE",
-		"LIST-EXTENDED", "LIST-STATUS", "ESEARCH", "STATUS=SIZE", "CONDSTORE"}
+		"LIST-EXTENDED", "LIST-STATUS", "ESEARCH", "STATUS=SIZE", "CONDSTORE", "QRESYNC"}
 )
 
 // capabilities is the text of the CAPABILITY response and code in the present state.

@@ -3,6 +3,7 @@ package imapd
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ type mirror struct {
 var (
 	reExists  = regexp.MustCompile(`^\* (\d+) EXISTS$`)
 	reExpunge = regexp.MustCompile(`^\* (\d+) EXPUNGE$`)
-	reFetch   = regexp.MustCompile(`^\* (\d+) FETCH \((?:UID (\d+) ?)?(?:FLAGS \(([^)]*)\))?\)$`)
+	reFetch   = regexp.MustCompile(`^\* (\d+) FETCH \((?:UID (\d+) ?)?(?:FLAGS \(([^)]*)\) ?)?(?:MODSEQ \(\d+\))?\)$`)
 )
 
 // play runs a command and follows its responses strictly: a number that the mirror does not know is a fault.
@@ -54,6 +55,15 @@ func (m *mirror) follow(t *rapid.T, l, cmd string, numbersStay bool) {
 		m.uids = append(m.uids[:n-1:n-1], m.uids[n:]...)
 		return
 	}
+	if g := reVanished.FindStringSubmatch(l); g != nil {
+		if numbersStay || g[1] != "" {
+			t.Fatalf("%s: %q\n%s", cmd, l, m.all.String())
+		}
+		for _, u := range numbersOf(g[2]) {
+			m.vanish(t, strconv.Itoa(u))
+		}
+		return
+	}
 	if g := reFetch.FindStringSubmatch(l); g != nil {
 		n, _ := strconv.Atoi(g[1])
 		if n < 1 || n > len(m.uids) {
@@ -71,6 +81,20 @@ func (m *mirror) follow(t *rapid.T, l, cmd string, numbersStay bool) {
 	}
 }
 
+// vanish takes out a message by its UID. When it is one whose number was not asked for yet, no number is sure any more.
+func (m *mirror) vanish(t *rapid.T, uid string) {
+	i := slices.Index(m.uids, uid)
+	if i < 0 {
+		if i = slices.Index(m.uids, ""); i < 0 {
+			t.Fatalf("UID %s vanished, which is not in the view\n%s", uid, m.all.String())
+		}
+		for k := range m.uids {
+			m.uids[k] = ""
+		}
+	}
+	m.uids = slices.Delete(slices.Clone(m.uids), i, i+1)
+}
+
 // TestNumbers plays random commands of three sessions in one mailbox. Whatever happens, each session's numbers mean
 // what it was told, and when all are quiet all agree with the store.
 func TestNumbers(t *testing.T) {
@@ -83,7 +107,9 @@ func TestNumbers(t *testing.T) {
 		w.commit(createOp(w, box))
 		var ms []*mirror
 		for range rapid.IntRange(2, 3).Draw(t, "sessions") {
-			m := &mirror{session: w.login(ownerName, box), flags: map[string]string{}}
+			m := &mirror{session: w.login(ownerName, ""), flags: map[string]string{}}
+			m.ok("ENABLE " + rapid.SampledFrom([]string{"X", "X", "CONDSTORE", "QRESYNC"}).Draw(t, "enable"))
+			m.ok("SELECT " + box)
 			defer m.nc.Close()
 			ms = append(ms, m)
 		}

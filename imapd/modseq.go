@@ -38,7 +38,7 @@ func (c *conn) modSeqOf(r store.Row, withUID bool) {
 	}
 	c.out.add(func(b []byte) []byte {
 		b = wire.AppendFetchHead(b, uint32(n))
-		if withUID {
+		if withUID || c.qresync {
 			b = strconv.AppendUint(append(b, "UID "...), uint64(r.UID), 10)
 			b = append(b, ' ')
 		}

@@ -49,6 +49,7 @@ var (
 	errRight      = errors.New("imapd: the right was withdrawn")
 	errCutOff     = errors.New("imapd: the message of an APPEND did not come whole")
 	errTooBig     = errors.New("imapd: message over the size limit")
+	errQResync    = bad("", "ENABLE QRESYNC first")
 	errNumber     = bad("", "No message has that number")
 	errNameFixed  = no("CANNOT", "This mailbox can be neither created nor removed")
 	errNULLiteral = bad("", "NUL is not allowed in a message")

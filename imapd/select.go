@@ -19,6 +19,9 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	if a.QResync != nil && !c.qresync {
+		return response{}, errQResync
+	}
 	if c.sel != nil {
 		// What was selected is left, also when the command fails (RFC 9051, Section 6.3.2).
 		c.unselect()
@@ -40,12 +43,18 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 		return response{}, err
 	}
 	c.sel = &selected{ref: m.Ref, grant: g, readOnly: readOnly, validity: snap.UIDValidity, watch: watch,
-		view: newView(snap.Runs, snap.UIDNext), modSeq: snap.HighestModSeq,
+		view: newView(snap.Runs, snap.UIDNext), modSeq: snap.HighestModSeq, sure: snap.HighestModSeq,
 		keywords: slices.Clone(c.srv.Store.MailboxKeywords(m.Ref))}
 	if snap.Recent != 0 && snap.UIDNext > snap.Recent {
 		c.sel.recent = []store.Run{{First: snap.Recent, Count: uint32(snap.UIDNext - snap.Recent)}}
 	}
 	c.describe(snap)
+	if q := a.QResync; q != nil && store.UIDValidity(q.UIDValidity) == snap.UIDValidity {
+		if err := c.resync(q); err != nil {
+			c.unselect()
+			return response{}, err
+		}
+	}
 	code := "READ-WRITE"
 	if readOnly {
 		code = "READ-ONLY"

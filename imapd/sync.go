@@ -18,6 +18,8 @@ type selected struct {
 	modSeq   store.ModSeq // the view shows the mailbox as of here
 	// gone holds messages that others expunged and whose EXPUNGE could not be sent yet, ascending.
 	gone []store.Run
+	sure store.ModSeq // up to here the client was told all, EXPUNGE too
+	left bool         // the command at hand told of messages that went
 	// recent are the messages that this session is the first to see (RFC 3501, Section 2.3.2): those from
 	// recentFrom on within the snapshot, later ones run by run.
 	recent   []store.Run
@@ -73,6 +75,9 @@ func (c *conn) sync(how announce) error {
 	}
 	s.own = nil
 	s.modSeq = ch.Mailbox.HighestModSeq
+	if len(s.gone) == 0 {
+		s.sure = s.modSeq
+	}
 	return nil
 }
 
@@ -118,6 +123,12 @@ func (s *selected) recentCount() uint32 {
 // expunge takes messages out of the view and says so, from the highest number down: each number is then
 // right at the moment the client reads it.
 func (c *conn) expunge(gone []store.Run) {
+	c.sel.left = true
+	if c.qresync {
+		c.vanished(false, c.sel.view.hold(gone))
+		c.sel.view.remove(gone)
+		return
+	}
 	for _, n := range slices.Backward(c.sel.view.remove(gone)) {
 		c.out.number(uint32(n), "EXPUNGE")
 	}
@@ -170,7 +181,7 @@ func (c *conn) flagsOf(r store.Row, withUID bool) {
 		b = append(b, "* "...)
 		b = strconv.AppendUint(b, uint64(n), 10)
 		b = append(b, " FETCH ("...)
-		if withUID {
+		if withUID || c.qresync {
 			b = append(b, "UID "...)
 			b = strconv.AppendUint(b, uint64(r.UID), 10)
 			b = append(b, ' ')

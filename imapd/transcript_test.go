@@ -72,7 +72,7 @@ func playTranscript(t *testing.T, script string) {
 			}
 			other.ok(rest)
 		case "!ok":
-			s.ok(rest)
+			s.ok(strings.ReplaceAll(rest, `\r\n`, "\r\n"))
 		case "!tls":
 			s.nc = tls.Client(s.nc, w.client)
 			s = newSession(t, s.nc)

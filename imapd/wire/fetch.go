@@ -66,10 +66,17 @@ func ParseFetch(c *Command) (Fetch, error) {
 			return Fetch{}, err
 		}
 	}
+	if f.Vanished && !(f.UID && f.HasChangedSince) {
+		return Fetch{}, bad("VANISHED needs UID FETCH and CHANGEDSINCE")
+	}
 	return f, l.end()
 }
 
 func (l *lexer) fetchModifier(f *Fetch) error {
+	if !f.Vanished && l.takeWord("VANISHED") {
+		f.Vanished = true
+		return nil
+	}
 	if !l.takeWord("CHANGEDSINCE") || f.HasChangedSince {
 		return bad("Unknown FETCH modifier")
 	}

@@ -37,14 +37,18 @@ func ParseSelect(c *Command) (Select, error) {
 	}
 	s := Select{Mailbox: name}
 	if l.take(' ') {
-		err = l.list(func() error {
-			if !l.takeWord("CONDSTORE") {
-				return bad("Unknown SELECT parameter")
+		err = l.list(func() (err error) {
+			switch {
+			case l.takeWord("CONDSTORE"):
+				s.CondStore = true
+			case s.QResync == nil && l.takeWord("QRESYNC"):
+				s.QResync, err = l.qresync()
+			default:
+				err = bad("Unknown SELECT parameter")
 			}
-			s.CondStore = true
-			return nil
+			return err
 		})
-		if err == nil && !s.CondStore {
+		if err == nil && !s.CondStore && s.QResync == nil {
 			err = bad("Empty list of parameters")
 		}
 		if err != nil {

@@ -36,7 +36,7 @@ func parse(c *Command) (any, error) {
 	case "RENAME":
 		from, to, err := ParseTwoMailboxes(c)
 		return from + " " + to, err
-	case "SELECT":
+	case "SELECT", "EXAMINE":
 		return ParseSelect(c)
 	case "LIST", "LSUB":
 		return ParseList(c)
@@ -82,7 +82,14 @@ func TestParse(t *testing.T) {
 		{"CREATE", "inBox", "INBOX"},
 		{"CREATE", `"Envoy&AOk-s"`, "Envoyés"},
 		{"RENAME", "foo {3}\r\nbar", "foo bar"},
-		{"SELECT", "INBOX (CONDSTORE)", Select{"INBOX", true}},
+		{"SELECT", "INBOX (CONDSTORE)", Select{Mailbox: "INBOX", CondStore: true}},
+		{"SELECT", "INBOX (QRESYNC (67890007 20050715194045000 41,43:211,214:541))", Select{Mailbox: "INBOX", QResync: &QResync{
+			UIDValidity: 67890007, ModSeq: 20050715194045000, Known: set(Range{41, 41}, Range{43, 211}, Range{214, 541})}}},
+		{"EXAMINE", "INBOX (CONDSTORE QRESYNC (9 1 (1,3 2,5)))", Select{Mailbox: "INBOX", CondStore: true, QResync: &QResync{
+			UIDValidity: 9, ModSeq: 1, MatchSeqs: set(Range{1, 1}, Range{3, 3}), MatchUIDs: set(Range{2, 2}, Range{5, 5})}}},
+		{"SELECT", "x (QRESYNC (1 2 1:9 (1:3,7 4:6,20)))", Select{Mailbox: "x", QResync: &QResync{UIDValidity: 1, ModSeq: 2, Known: set(Range{1, 9}),
+			MatchSeqs: set(Range{1, 3}, Range{7, 7}), MatchUIDs: set(Range{4, 6}, Range{20, 20})}}},
+		{"SELECT", "x (QRESYNC (1 2))", Select{Mailbox: "x", QResync: &QResync{UIDValidity: 1, ModSeq: 2}}},
 		{"LIST", `"" ""`, List{Patterns: []string{""}}},
 		{"LIST", `~/Mail/ %`, List{Reference: "~/Mail/", Patterns: []string{"%"}}},
 		{"LIST", `(SUBSCRIBED RECURSIVEMATCH) "" ("INBOX" Sent/%) RETURN (CHILDREN STATUS (MESSAGES UNSEEN))`, List{
@@ -110,6 +117,8 @@ func TestParse(t *testing.T) {
 		{"FETCH", "1 (BODY[] BODY.PEEK[])", Fetch{Set: set(Range{1, 1}), Items: []FetchItem{body("BODY[]", Section{})}}},
 		{"UID FETCH", "1:* (FLAGS) (CHANGEDSINCE 12345)", Fetch{UID: true, Set: all, Items: []FetchItem{item(FetchFlags, "FLAGS")},
 			ChangedSince: 12345, HasChangedSince: true}},
+		{"UID FETCH", "300:500 (FLAGS) (CHANGEDSINCE 12345 VANISHED)", Fetch{UID: true, Set: set(Range{300, 500}),
+			Items: []FetchItem{item(FetchFlags, "FLAGS")}, ChangedSince: 12345, HasChangedSince: true, Vanished: true}},
 
 		{"STORE", `2:4 +FLAGS (\Deleted)`, Store{Set: set(Range{2, 4}), Mode: StoreAdd, Flags: Flags{System: Deleted}}},
 		{"STORE", `1 -flags.silent \Seen $Forwarded`, Store{Set: set(Range{1, 1}), Mode: StoreRemove, Silent: true, Flags: Flags{Seen, []string{"$Forwarded"}}}},
@@ -157,15 +166,19 @@ func TestParseRefuses(t *testing.T) {
 		"AUTHENTICATE": {"", "PLAIN x", "PLAIN ", "PLAIN = x", "PLAIN AB=="},
 		"CREATE":       {"", "a b", "a&b", "a&AGE-", "\"a\xc3\xa9\"", "&2AA-", "{3}\r\na\nb", "a*", "x (USE (\\Sent))"},
 		"RENAME":       {"a", "a b c"},
-		"SELECT":       {"", "a (x)", "a ()", "a (CONDSTORE"},
-		"LIST":         {`""`, `"" () `, "\"\" x RETURN", `(RECURSIVEMATCH) "" *`, `(X) "" *`, `"" * RETURN (STATUS)`, `"" "" ""`},
-		"LSUB":         {`"" (a b)`, `"" % RETURN (CHILDREN)`},
-		"STATUS":       {"a", "a ()", "a (X)", "a (MESSAGES", "a MESSAGES"},
+		"SELECT": {"", "a (x)", "a ()", "a (CONDSTORE", "a (QRESYNC)", "a (QRESYNC ())", "a (QRESYNC (1))", "a (QRESYNC (0 1))",
+			"a (QRESYNC (1 0))", "a (QRESYNC (1 2 ))", "a (QRESYNC (1 2 *))", "a (QRESYNC (1 2 $))", "a (QRESYNC (1 2 1:*))", "a (QRESYNC (1 2 1 (1)))",
+			"a (QRESYNC (1 2 1 (1 2:3)))", "a (QRESYNC (1 2 1 () ))", "a (QRESYNC (1 2 1 (1 2))", "a (QRESYNC (4294967296 2))",
+			"a (QRESYNC (1 2) QRESYNC (1 2))"},
+		"LIST":   {`""`, `"" () `, "\"\" x RETURN", `(RECURSIVEMATCH) "" *`, `(X) "" *`, `"" * RETURN (STATUS)`, `"" "" ""`},
+		"LSUB":   {`"" (a b)`, `"" % RETURN (CHILDREN)`},
+		"STATUS": {"a", "a ()", "a (X)", "a (MESSAGES", "a MESSAGES"},
 		"APPEND": {"x", `x (\Recent) `, `x (\Foo) `, `x "31-Feb-1996 02:44:25 -0700" `, `x "17-Jul-1996 24:44:25 -0700" `,
 			`x "17-Jul-1996 02:44:25 0700" `, `x "1-Jul-1996 02:44:25 -0700" `},
 		"FETCH": {"1", "0 FLAGS", "1: FLAGS", "1, FLAGS", "4294967296 FLAGS", "1 ()", "1 (FLAGS", "1 X", "1 (ALL)", "1 BODY[", "1 BODY[MIME]",
 			"1 BODY[1.]", "1 BODY[0]", "1 BODY[X]", "1 BODY[HEADER.FIELDS ()]", "1 BODY[HEADER.FIELDS (a:b)]", "1 BODY[]<0.0>", "1 BODY[]<1>",
-			"1 BODY.PEEK", "1 FLAGS (CHANGEDSINCE 0)", "1 FLAGS (X 1)", "1 FLAGS x", "1 BODY[" + strings.Repeat("1.", 64) + "1]",
+			"1 BODY.PEEK", "1 FLAGS (CHANGEDSINCE 0)", "1 FLAGS (X 1)",
+			"1 FLAGS (VANISHED)", "1 FLAGS (CHANGEDSINCE 1 VANISHED)", "1 FLAGS (CHANGEDSINCE 1 VANISHED VANISHED)", "1 FLAGS x", "1 BODY[" + strings.Repeat("1.", 64) + "1]",
 			"1 BODY[HEADER.FIELDS ({4}\r\na\r\nb)]"},
 		"STORE":       {"1 FLAGS", `1 FLAGS (\Recent)`, "1 XFLAGS ()", "1 (UNCHANGEDSINCE) FLAGS ()", "1 FLAGS (a", `1 FLAGS (\)`, `1 FLAGS (\*)`},
 		"COPY":        {"1", "x y", "1 a b"},
@@ -225,7 +238,8 @@ func TestUTF8Names(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"1:* (FLAGS BODY[1.2]<0.3>)", "OR FROM a (NOT SEEN)", `(SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, "1 +FLAGS (a)",
-		"1:4 (UNCHANGEDSINCE 12) +FLAGS.SILENT ($Taken)", "1:* (FLAGS MODSEQ) (CHANGEDSINCE 9)", `MODSEQ "/flags/\\draft" all 620162338`} {
+		"1:4 (UNCHANGEDSINCE 12) +FLAGS.SILENT ($Taken)", "1:* (FLAGS MODSEQ) (CHANGEDSINCE 9 VANISHED)",
+		"INBOX (CONDSTORE QRESYNC (9 1 2:5 (1,3 2,5)))", `MODSEQ "/flags/\\draft" all 620162338`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, args string) {

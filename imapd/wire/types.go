@@ -57,6 +57,16 @@ type Authenticate struct {
 type Select struct {
 	Mailbox   string
 	CondStore bool // (CONDSTORE), RFC 7162, Section 3.1.8
+	QResync   *QResync
+}
+
+// QResync is what a client knows of the mailbox that it opens again (RFC 7162, Section 3.2.5). No set holds "*" or "$".
+type QResync struct {
+	UIDValidity uint32
+	ModSeq      uint64
+	Known       Set // UIDs; empty: all
+	// MatchSeqs and MatchUIDs name as many messages, in the same order, by number and by UID; empty: none given.
+	MatchSeqs, MatchUIDs Set
 }
 
 // List is the arguments of LIST and LSUB (RFC 9051, Section 6.3.9; RFC 5258, RFC 5819, RFC 6154).
@@ -157,6 +167,7 @@ type Fetch struct {
 	Items           []FetchItem
 	ChangedSince    uint64 // RFC 7162, Section 3.1.4.1
 	HasChangedSince bool
+	Vanished        bool // RFC 7162, Section 3.2.6; only with UID and HasChangedSince
 }
 
 // StoreMode is how STORE changes flags.
