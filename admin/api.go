@@ -150,6 +150,7 @@ type ListHealth struct {
 // Check is the outcome of a look at the whole store.
 type Check struct {
 	Problems []string `json:"problems"`
+	Lost     int      `json:"lost"` // bodies in the folder lost
 }
 
 // Reloaded is the outcome of a reload: what could not be read stays as it was.

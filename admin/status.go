@@ -120,7 +120,8 @@ func CheckStore(ctx context.Context, st *store.Store, bodies bool, p store.Progr
 	for _, p := range problems {
 		doc.Problems = append(doc.Problems, p.String())
 	}
-	return doc, nil
+	doc.Lost, err = st.Lost()
+	return doc, err
 }
 
 func (s *Server) reload(r *http.Request) (any, error) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,7 +22,7 @@ type RepairOptions struct {
 	MasterKey string // as in Options
 	DryRun    bool   // only say what would be done
 	// DropLost takes the rows away whose body is missing or damaged, but for BALs on hold and bodies that the disk does
-	// not give now; else they stay and are told.
+	// not give now; else they stay and are told. The file of a damaged body lies in the folder lost then.
 	DropLost bool
 	// Bodies reads every body through, to its last frame: that alone finds octets that have changed within. Else header and
 	// table are looked at.
@@ -42,23 +41,31 @@ type LostRow struct {
 	Dropped bool // its row was taken away
 }
 
+// Mended is one kind of change.
+type Mended struct {
+	Count int
+	First []string // at most 20
+}
+
 // Repaired is what Repair did, or would do.
 type Repaired struct {
-	Changes []string // what was mended, at most 1000
-	Count   int      // of what was mended
-	Lost    []LostRow
-	Aside   int    // records that could not be kept; they stand in Report
-	Pages   int    // pages and records that could not be read
-	Report  string // file with what was lost or set aside; "" where nothing was
-	Kept    string // name of the former index; "": nothing had to be changed, or a dry run
+	Changes []*Mended // what was mended, by kind
+	Count   int       // of what was mended
+	Lost    []LostRow // at most 1000
+	Rows    int       // messages whose body is missing or damaged
+	Dropped int       // of these, those taken away
+	Bodies  int       // damaged bodies that lie in the folder lost now, or would
+	Aside   int       // records that could not be kept; they stand in Report
+	Pages   int       // pages and records that could not be read
+	Report  string    // file with all that was lost or set aside; "" where nothing was
+	Kept    string    // name of the former index; "": nothing had to be changed, or a dry run
 
 	Unavailable []Address // BALs whose key does not open: nothing of them was looked at
 }
 
 const (
 	repairFile  = "repair.db"
-	repairBatch = 20000 // records in one commit
-	maxAside    = 100000
+	repairBatch = 20000   // records in one commit
 	maxGap      = 1000000 // events that are filled in
 )
 
@@ -83,7 +90,7 @@ func Repair(ctx context.Context, opt RepairOptions) (*Repaired, error) {
 	defer unlock()
 	r := &repair{ctx: ctx, opt: opt, path: filepath.Join(opt.Dir, repairFile), now: opt.Now().UTC().Truncate(time.Second), out: &Repaired{},
 		bals: map[BALID]*mendedBAL{}, boxes: map[MailboxID]*mendedBox{}, words: map[KeywordSet][]string{}, sets: map[string]KeywordSet{},
-		prefixes: map[balMessage]*mendedPrefix{}, blobs: map[MessageID]*mendedBlob{}}
+		prefixes: map[balMessage]*mendedPrefix{}, blobs: map[MessageID]*mendedBlob{}, kinds: map[string]*Mended{}, lengths: map[balMessage]int64{}}
 	if pages != nil {
 		r.note("pages of index.db: %v", pages)
 	}
@@ -142,8 +149,11 @@ type repair struct {
 	words    map[KeywordSet][]string
 	sets     map[string]KeywordSet // by encoded words
 	prefixes map[balMessage]*mendedPrefix
+	lengths  map[balMessage]int64 // of the prefixes of BALs that are left as they are
 	blobs    map[MessageID]*mendedBlob
-	aside    []string // lines of the report
+	kinds    map[string]*Mended // of changes, by what note was given
+	lines    *reportFile        // nil until there is something to write down
+	lost     []MessageID        // damaged bodies that no BAL has any more: they go into lost/
 	rows     int64
 }
 
@@ -171,6 +181,7 @@ type mendedPrefix struct {
 	made   []byte // sealed anew; nil: as it stands
 	// dropped: a row went because the body is lost.
 	dropped bool
+	kept    bool // the disk does not give the body now: it stays as it is, without a row
 }
 
 type mendedBlob struct {
@@ -180,25 +191,9 @@ type mendedBlob struct {
 	key    secret
 	hasKey bool
 	looked bool
+	whole  bool  // every frame was opened
 	err    error // the file is missing or damaged
-	rotten bool  // within: its header may be sound
-	kept   bool  // no BAL is known to have it, but its key may come back: its record stays as it is
-}
-
-func (r *repair) note(format string, args ...any) {
-	r.out.Count++
-	if len(r.out.Changes) < maxProblems {
-		r.out.Changes = append(r.out.Changes, fmt.Sprintf(format, args...))
-	}
-}
-
-// setAside keeps a record that cannot be used in the report. What is in the index names no patient in clear.
-func (r *repair) setAside(bucket int, k, v []byte, err error) {
-	r.out.Aside++
-	r.note("record of %s set aside: %v", bucketNames[bucket], err)
-	if len(r.aside) < maxAside {
-		r.aside = append(r.aside, fmt.Sprintf("record %s %x %s", bucketNames[bucket], k, hex.EncodeToString(v)))
-	}
+	kept   bool  // no BAL is known to have it, but its key may come back, or the disk give it: it keeps a record
 }
 
 func (r *repair) put(bucket string, k, v []byte) error {
@@ -236,9 +231,12 @@ func (r *repair) each(bucket int, fn func(k, v []byte) error) error {
 }
 
 func (r *repair) run() (err error) {
-	if err := os.Remove(r.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("store: %w", err)
+	for _, left := range []string{r.path, filepath.Join(r.opt.Dir, repairReportFile)} {
+		if err := os.Remove(left); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("store: %w", err)
+		}
 	}
+	defer r.dropReport()
 	// Without syncs: until it is whole and synced nobody looks at it.
 	if r.db, err = openBolt(r.path, boltOptions{noSync: true}); err != nil {
 		return err
@@ -288,31 +286,14 @@ func (r *repair) end() error {
 	if r.opt.DryRun || r.out.Count == 0 {
 		return os.Remove(r.path)
 	}
-	if err := r.report(); err != nil {
+	if err := r.endReport(); err != nil {
+		return err
+	}
+	if err := keepLost(r.opt.Dir, r.lost); err != nil {
 		return err
 	}
 	r.out.Kept, err = swapIndex(r.opt.Dir, r.path, r.now)
 	return err
-}
-
-// report writes down, before anything is changed, what the new index does not have.
-func (r *repair) report() error {
-	lines := r.aside
-	for _, l := range r.out.Lost {
-		if l.Dropped {
-			lines = append(lines, fmt.Sprintf("message %s of %s, mailbox %d, UID %d: %s", l.Message, l.BAL, l.Mailbox, l.UID, l.Reason))
-		}
-	}
-	if len(lines) == 0 {
-		return nil
-	}
-	dir := filepath.Join(r.opt.Dir, lostDir)
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("store: %w", err)
-	}
-	r.out.Report = filepath.Join(lostDir, "report-"+r.now.Format("20060102T150405Z"))
-	err := writeFile(&osFiles{}, filepath.Join(r.opt.Dir, r.out.Report), []byte(strings.Join(lines, "\n")+"\n"))
-	return errors.Join(err, osFiles{}.SyncDir(r.opt.Dir))
 }
 
 func (r *repair) loadSys() error {

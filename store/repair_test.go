@@ -175,7 +175,7 @@ func TestRepairAnyRecord(t *testing.T) {
 		}
 		problems, err := s.Check(ctx)
 		if err != nil || len(problems) > 0 {
-			t.Errorf("seed %d, %q: Check: %v %v\n%q", seed, what, problems, err, out.Changes)
+			t.Errorf("seed %d, %q: Check: %v %v\n%s", seed, what, problems, err, told(out))
 		}
 		for _, b := range s.BALs() {
 			if in, err := s.Mailbox(b.ID, "INBOX"); err != nil {
@@ -188,7 +188,7 @@ func TestRepairAnyRecord(t *testing.T) {
 		for addr, held := range want {
 			for body := range held {
 				if got[addr][body] == 0 {
-					t.Errorf("seed %d, %q: %s has lost a message\n%q", seed, what, addr, out.Changes)
+					t.Errorf("seed %d, %q: %s has lost a message\n%s", seed, what, addr, told(out))
 				}
 			}
 		}
@@ -297,13 +297,13 @@ func TestRepairPages(t *testing.T) {
 			t.Fatalf("page %d: open: %v", page, err)
 		}
 		if problems, err := s.Check(ctx); err != nil || len(problems) > 0 {
-			t.Errorf("page %d: %v %v\n%q", page, problems, err, out.Changes)
+			t.Errorf("page %d: %v %v\n%s", page, problems, err, told(out))
 		}
 		got := everything(t, s)
 		for addr, held := range want {
 			for body := range held {
 				if got[addr][body] == 0 {
-					t.Errorf("page %d: %s has lost a message: %q", page, addr, out.Changes)
+					t.Errorf("page %d: %s has lost a message: %s", page, addr, told(out))
 					break
 				}
 			}

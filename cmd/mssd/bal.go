@@ -106,21 +106,23 @@ func newBALShow() *cobra.Command {
 
 func showBAL(w io.Writer, b admin.BAL) {
 	row(w, "address", b.Address)
+	if b.Unavailable != "" {
+		row(w, "unavailable", b.Unavailable)
+		row(w, "", "Nothing of it is served or written. mssd fsck says more; bring the file keys or the store back from a backup.")
+		return
+	}
 	row(w, "kind", b.Kind)
 	row(w, "state", b.State)
 	if d := b.Destroyed; d != nil {
 		row(w, "destroyed", d.At.UTC().Format(time.RFC3339)+", "+progressOf(d))
 	}
-	if b.Unavailable != "" {
-		row(w, "unavailable", b.Unavailable)
-	}
 	row(w, "listing", b.Listing)
 	row(w, "structure", dash(b.Structure))
 	row(w, "created", b.Created.UTC().Format(time.RFC3339))
-	row(w, "holds", fmt.Sprintf("%d messages, %s", b.Messages, octets(b.Octets)))
+	row(w, "holds", fmt.Sprintf("%s, %s", messages(b.Messages), octets(b.Octets)))
 	row(w, "quota", quota(b))
 	if b.Deleted != nil && b.Deleted.Messages > 0 {
-		row(w, "can come back", fmt.Sprintf("%d expunged messages, %s (mssd bal deleted)", b.Deleted.Messages, octets(b.Deleted.Octets)))
+		row(w, "can come back", fmt.Sprintf("%s, %s (mssd bal deleted)", counted(b.Deleted.Messages, "expunged message", "expunged messages"), octets(b.Deleted.Octets)))
 	}
 	if b.HeldSince != nil {
 		row(w, "legal hold", "since "+day(b.HeldSince))
@@ -144,7 +146,7 @@ func quota(b admin.BAL) string {
 		s = octets(b.QuotaOctets)
 	}
 	if b.QuotaMessages > 0 {
-		s += fmt.Sprintf(", %d messages", b.QuotaMessages)
+		s += ", " + messages(b.QuotaMessages)
 	}
 	return s
 }

@@ -53,10 +53,10 @@ func newBALExport() *cobra.Command {
 				return err
 			}
 			err = ask.print(cmd.OutOrStdout(), done, func(w io.Writer) {
-				fmt.Fprintf(w, "%s: %d messages (%s) in %d mailboxes written to %s\n", done.Address, done.Messages, octets(done.Octets), done.Mailboxes, done.File)
+				fmt.Fprintf(w, "%s: %s (%s) in %s written to %s\n", done.Address, messages(done.Messages), octets(done.Octets), counted(done.Mailboxes, "mailbox", "mailboxes"), done.File)
 			})
 			if err == nil && done.Damaged > 0 {
-				err = fmt.Errorf("%d messages are damaged in the store and are missing here; the manifest names them, mssd fsck --bodies says more", done.Damaged)
+				err = fmt.Errorf("%s damaged in the store and missing here: the manifest says which, mssd fsck --bodies says more", messages(done.Damaged))
 			}
 			return err
 		},

@@ -56,7 +56,7 @@ func newBALImport() *cobra.Command {
 			}
 			err = ask.print(cmd.OutOrStdout(), i.done, func(w io.Writer) { showImported(w, i.done) })
 			if err == nil && i.done.Refused > 0 {
-				err = fmt.Errorf("%d messages were refused", i.done.Refused)
+				err = fmt.Errorf("%s refused", counted(i.done.Refused, "message was", "messages were"))
 			}
 			return err
 		},
@@ -68,12 +68,12 @@ func newBALImport() *cobra.Command {
 }
 
 func showImported(w io.Writer, d imported) {
-	fmt.Fprintf(w, "%s: %d messages stored from %s, %d were there already, %d refused\n", d.Address, d.Stored, d.Source, d.Present, d.Refused)
+	fmt.Fprintf(w, "%s: %s stored from %s, %d already there, %d refused\n", d.Address, messages(d.Stored), d.Source, d.Present, d.Refused)
 	if d.Mended > 0 {
-		fmt.Fprintf(w, "%d messages had line ends of LF alone, which are CRLF now\n", d.Mended)
+		fmt.Fprintf(w, "%s had line ends of LF alone, which are CRLF now\n", messages(d.Mended))
 	}
 	if d.Left > 0 {
-		fmt.Fprintf(w, "%d files are no mail, or no plain files, and were left alone\n", d.Left)
+		fmt.Fprintf(w, "%s left alone: no mail, or no plain files\n", counted(d.Left, "file", "files"))
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -112,10 +113,10 @@ func showUndeleted(w io.Writer, done admin.Undeleted) {
 		row(w, "nothing came back")
 	}
 	for _, m := range done.Into {
-		row(w, fmt.Sprintf("%d messages are back in %s", m.Messages, dash(m.Mailbox)))
+		row(w, fmt.Sprintf("%s back in %s", counted(m.Messages, "message is", "messages are"), dash(m.Mailbox)))
 	}
 	if done.Gone > 0 {
-		row(w, fmt.Sprintf("%d are not there: they came back before, or were let go", done.Gone))
+		row(w, fmt.Sprintf("%s not there: brought back before, or let go", counted(done.Gone, "is", "are")))
 	}
 }
 
@@ -188,7 +189,7 @@ func newBALRetention() *cobra.Command {
 				}
 				b, err = ask.client().SetRetention(cmd.Context(), args[0], req)
 			}
-			if err != nil {
+			if err = cmp.Or(err, unavailable(b)); err != nil {
 				return err
 			}
 			return ask.print(cmd.OutOrStdout(), b.Mailboxes, func(w io.Writer) {
@@ -200,6 +201,14 @@ func newBALRetention() *cobra.Command {
 		},
 	}
 	return ask.flags(c)
+}
+
+// unavailable is the error for a BAL of which nothing can be told.
+func unavailable(b admin.BAL) error {
+	if b.Unavailable == "" {
+		return nil
+	}
+	return fmt.Errorf("BAL %s is unavailable: %s; mssd fsck says more", b.Address, b.Unavailable)
 }
 
 // retention says after how long the mail of a mailbox is expunged.
@@ -236,11 +245,11 @@ func newBALQuota() *cobra.Command {
 			} else {
 				b, err = ask.client().SetQuota(cmd.Context(), args[0], req)
 			}
-			if err != nil {
+			if err = cmp.Or(err, unavailable(b)); err != nil {
 				return err
 			}
 			return ask.print(cmd.OutOrStdout(), b, func(w io.Writer) {
-				row(w, "holds", fmt.Sprintf("%d messages, %s", b.Messages, octets(b.Octets)))
+				row(w, "holds", fmt.Sprintf("%s, %s", counted(b.Messages, "message", "messages"), octets(b.Octets)))
 				row(w, "quota", quota(b))
 			})
 		},
@@ -267,7 +276,7 @@ func newSweep() *cobra.Command {
 				return err
 			}
 			return ask.print(cmd.OutOrStdout(), done, func(w io.Writer) {
-				fmt.Fprintf(w, "%d messages expunged for their age, %d let go for good, %d bodies removed\n", done.Retired, done.Purged, done.Bodies)
+				fmt.Fprintf(w, "%s expunged for their age, %d let go for good, %s removed\n", messages(done.Retired), done.Purged, counted(done.Bodies, "body", "bodies"))
 				if done.Waits != "" {
 					fmt.Fprintln(w, done.Waits)
 				}

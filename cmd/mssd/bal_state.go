@@ -102,7 +102,8 @@ func confirm(in io.Reader, out io.Writer, address string) error {
 }
 
 func whatItHolds(d admin.Doomed) string {
-	return fmt.Sprintf("%d messages (%s), %d expunged ones that could come back, %d mailboxes, %d members", d.Messages, octets(d.Octets), d.Expunged, d.Mailboxes, d.Members)
+	return fmt.Sprintf("%s (%s), %d expunged that could come back, %s, %s", messages(d.Messages), octets(d.Octets), d.Expunged,
+		counted(d.Mailboxes, "mailbox", "mailboxes"), counted(d.Members, "member", "members"))
 }
 
 func showPlan(w io.Writer, d admin.Doomed) {

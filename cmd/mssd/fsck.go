@@ -75,10 +75,13 @@ func showCheck(w io.Writer, doc admin.Check, how string) {
 	for _, p := range doc.Problems {
 		fmt.Fprintln(w, "  "+p)
 	}
+	if doc.Lost > 0 {
+		fmt.Fprintf(w, "%s in the folder lost, set aside by --repair or --rebuild; they are yours to keep or remove\n", counted(doc.Lost, "body lies", "bodies lie"))
+	}
 	if n := len(doc.Problems); n == 0 {
 		fmt.Fprintln(w, "no problem found")
 	} else {
-		fmt.Fprintf(w, "%d problems found\n", n)
+		fmt.Fprintf(w, "%s found\n", counted(n, "problem", "problems"))
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -63,25 +62,32 @@ func (m *mending) mend(cmd *cobra.Command, ask *asking, dir, key string, bodies 
 	if err := ask.print(cmd.OutOrStdout(), out, func(w io.Writer) { showRepaired(w, out, m.dryRun) }); err != nil {
 		return err
 	}
-	if m.dryRun && out.Count > 0 || len(out.Unavailable) > 0 || slices.ContainsFunc(out.Lost, func(l store.LostRow) bool { return !l.Dropped }) {
+	if m.dryRun && out.Count > 0 || len(out.Unavailable) > 0 || out.Rows > out.Dropped {
 		return silentError{} // something stays wrong
 	}
 	return nil
 }
 
+const mostTold = 100 // messages without a body that are named
+
 func showRepaired(w io.Writer, r *store.Repaired, dryRun bool) {
-	for _, c := range r.Changes {
-		fmt.Fprintln(w, "  "+c)
+	for _, m := range r.Changes {
+		for _, c := range m.First {
+			fmt.Fprintln(w, "  "+c)
+		}
+		if n := m.Count - len(m.First); n > 0 {
+			fmt.Fprintf(w, "  and %d more like these\n", n)
+		}
 	}
-	if n := r.Count - len(r.Changes); n > 0 {
-		fmt.Fprintf(w, "  and %d more\n", n)
-	}
-	kept := 0
+	kept, told := r.Rows-r.Dropped, 0
 	for _, l := range r.Lost {
-		if !l.Dropped {
-			kept++
+		if !l.Dropped && told < mostTold {
+			told++
 			fmt.Fprintf(w, "  body lost: message %s of %s, mailbox %d, UID %d: %s\n", l.Message, l.BAL, l.Mailbox, l.UID, l.Reason)
 		}
+	}
+	if kept > told {
+		fmt.Fprintf(w, "  and %d more messages whose body is lost\n", kept-told)
 	}
 	for _, a := range r.Unavailable {
 		fmt.Fprintf(w, "  BAL %s is unavailable, its key does not open: nothing of it was mended. Bring the file keys back from a backup\n", a)
@@ -90,15 +96,22 @@ func showRepaired(w io.Writer, r *store.Repaired, dryRun bool) {
 	case r.Count == 0:
 		fmt.Fprintln(w, "nothing to mend")
 	case dryRun:
-		fmt.Fprintf(w, "%d things would be mended; nothing was changed\n", r.Count)
+		fmt.Fprintf(w, "%s would be mended; nothing was changed\n", counted(r.Count, "thing", "things"))
 	default:
-		fmt.Fprintf(w, "%d things mended; the former index is kept as %s\n", r.Count, r.Kept)
+		fmt.Fprintf(w, "%s mended; the former index is kept as %s\n", counted(r.Count, "thing", "things"), r.Kept)
 	}
 	if r.Report != "" {
-		fmt.Fprintf(w, "what was set aside stands in %s\n", r.Report)
+		fmt.Fprintf(w, "what was set aside or dropped stands in %s\n", r.Report)
+	}
+	if r.Bodies > 0 {
+		where := "lie in the folder lost now"
+		if dryRun {
+			where = "would go into the folder lost"
+		}
+		fmt.Fprintf(w, "%s %s: nothing removes them but you\n", counted(r.Bodies, "damaged body", "damaged bodies"), where)
 	}
 	if kept > 0 {
-		fmt.Fprintf(w, "%d messages stay without their body: bring the files back from a backup; --drop-lost takes the messages away, but for BALs on hold\n", kept)
+		fmt.Fprintf(w, "%s without a body: bring the files back from a backup; --drop-lost takes the messages away, but for BALs on hold\n", counted(kept, "message stays", "messages stay"))
 	}
 }
 
@@ -113,18 +126,18 @@ func mendError(dir string, err error) error {
 }
 
 func showRebuilt(w io.Writer, r *store.Rebuilt) {
-	fmt.Fprintf(w, "index.db was made anew: %d BALs, %d messages in their INBOX, from %d bodies\n", r.BALs, r.Messages, r.Bodies)
+	fmt.Fprintf(w, "index.db was made anew: %s, %s in their INBOX, from %s\n", counted(r.BALs, "BAL", "BALs"), messages(r.Messages), counted(r.Bodies, "body", "bodies"))
 	if r.Kept != "" {
 		fmt.Fprintf(w, "the former index is kept as %s\n", r.Kept)
 	}
 	if r.Destroyed > 0 {
-		fmt.Fprintf(w, "%d BALs were destroyed before: their mail was not looked for\n", r.Destroyed)
+		fmt.Fprintf(w, "%s destroyed before: their mail was not looked for\n", counted(r.Destroyed, "BAL was", "BALs were"))
 	}
 	for _, n := range r.Unopened {
 		fmt.Fprintf(w, "slot %d of keys does not open: its BAL is missing. Bring keys back from a backup and run this again with --force\n", n)
 	}
 	if r.LostCount > 0 {
-		fmt.Fprintf(w, "%d bodies that no key opens, or that are damaged, lie in the folder lost:\n", r.LostCount)
+		fmt.Fprintf(w, "%s in the folder lost: no key opens them, or they are damaged:\n", counted(r.LostCount, "body lies", "bodies lie"))
 	}
 	for _, l := range r.Lost {
 		fmt.Fprintf(w, "  %s: %s\n", l.ID, l.Reason)

@@ -62,8 +62,13 @@ func TestDamagedBAL(t *testing.T) {
 	if out, err := h.run("health"); err == nil || !strings.Contains(out, "degraded") || !strings.Contains(out, bad+" is unavailable") {
 		t.Errorf("health: %v\n%s", err, out)
 	}
-	if out, err := h.run("bal", "show", bad); err != nil || !strings.Contains(out, "unavailable") {
+	if out, err := h.run("bal", "show", bad); err != nil || !strings.Contains(out, "unavailable") || strings.Contains(out, "0 messages") || strings.Contains(out, "MAILBOX") {
 		t.Errorf("bal show: %v\n%s", err, out)
+	}
+	for _, what := range []string{"retention", "quota"} {
+		if out, err := h.run("bal", what, bad); err == nil || !strings.Contains(out, bad+" is unavailable") || strings.Contains(out, "MAILBOX") {
+			t.Errorf("bal %s: %v\n%s", what, err, out)
+		}
 	}
 	if out, err := h.run("bal", "list"); err != nil || !strings.Contains(out, "unavailable") {
 		t.Errorf("bal list: %v\n%s", err, out)
@@ -71,7 +76,7 @@ func TestDamagedBAL(t *testing.T) {
 	if out, err := h.run("member", "add", bad, "local:b"); err == nil || !strings.Contains(out, "unavailable") {
 		t.Errorf("member add: %v\n%s", err, out)
 	}
-	if out, err := h.run("fsck"); err == nil || !strings.Contains(out, bad+" is unavailable") || !strings.Contains(out, "1 problems found") {
+	if out, err := h.run("fsck"); err == nil || !strings.Contains(out, bad+" is unavailable") || !strings.Contains(out, "1 problem found") {
 		t.Errorf("fsck: %v\n%s", err, out)
 	}
 	c, err = h.dial()

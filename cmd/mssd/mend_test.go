@@ -116,13 +116,13 @@ func TestRepair(t *testing.T) {
 	content, err := os.ReadFile(body)
 	must(t, err)
 	must(t, os.Remove(body))
-	if out, err := h.run("fsck", "--repair", "--config", h.config); err == nil || !strings.Contains(out, "stay without their body") {
+	if out, err := h.run("fsck", "--repair", "--config", h.config); err == nil || !strings.Contains(out, "stays without a body") {
 		t.Errorf("repair cannot bring a body back, but says it is well: %v\n%s", err, out)
 	}
 	rotten := bytes.Clone(content)
 	rotten[3] ^= 1 // in its first frame: header and table are sound
 	must(t, os.WriteFile(body, rotten, 0o600))
-	if out, err := h.run("fsck", "--repair", "--bodies", "--config", h.config); err == nil || !strings.Contains(out, filepath.Base(body)) || !strings.Contains(out, "stay without their body") {
+	if out, err := h.run("fsck", "--repair", "--bodies", "--config", h.config); err == nil || !strings.Contains(out, filepath.Base(body)) || !strings.Contains(out, "stays without a body") {
 		t.Errorf("repair with --bodies calls a store with a rotten body well: %v\n%s", err, out)
 	}
 	must(t, os.WriteFile(body, content, 0o600))

@@ -144,7 +144,7 @@ func TestLostMailComesBack(t *testing.T) {
 	}
 	run("bal", "undelete", bal, "--id", list[0].ID)
 	waiting.until("1 EXISTS")
-	if out := run("bal", "undelete", bal, "--all"); !strings.Contains(out, "1 messages are back in INBOX") || !strings.Contains(out, "1 messages are back in Recovered") {
+	if out := run("bal", "undelete", bal, "--all"); !strings.Contains(out, "1 message is back in INBOX") || !strings.Contains(out, "1 message is back in Recovered") {
 		t.Errorf("undelete --all:\n%s", out)
 	}
 	waiting.until("2 EXISTS")
