@@ -255,7 +255,7 @@ func (s *Server) backupList(*http.Request) (any, error) {
 	for _, b := range all {
 		d := backupDoc(b, open)
 		for _, bal := range bals {
-			if bal.State == store.Destroyed && b.Holds(bal.ID, bal.Destroyed.At) {
+			if bal.State == store.Destroyed && b.Holds(bal) {
 				d.Opens = append(d.Opens, string(bal.Address))
 			}
 		}

@@ -72,7 +72,7 @@ func (a *apply) shredKey(op shredKey) error {
 	if w.Destroyed.KeyGone {
 		return nil
 	}
-	w.Destroyed.KeyGone = true
+	w.Destroyed.KeyGone, w.Destroyed.Commit = true, a.sys.Commits+1 // that of this group, see flush
 	return a.s.keys.destroy(&w.BAL)
 }
 

@@ -22,10 +22,37 @@ type Backup struct {
 	HighestBAL BALID     // the last number given until then
 }
 
-// Holds reports whether the backup has the key of a BAL that was created and destroyed at these moments; destroyed is
-// zero while it is not.
-func (b Backup) Holds(id BALID, destroyed time.Time) bool {
-	return b.Forgotten.IsZero() && id <= b.HighestBAL && (destroyed.IsZero() || !destroyed.Before(seconds(b.Began)))
+// Holds reports whether the backup may have the key of a BAL. It goes by the numbers of commits: those of one store only
+// grow, over a restore and a rebuild too (nextEpoch), while its clock may have been wrong at either moment.
+func (b Backup) Holds(bal BAL) bool {
+	d := bal.Destroyed
+	switch {
+	case !b.Forgotten.IsZero() || bal.ID > b.HighestBAL:
+		return false
+	case !d.KeyGone:
+		return true
+	case d.Commit != 0:
+		return b.Commits < d.Commit
+	}
+	// A record of before that number was kept has clocks only. They decide where they lie further apart than a clock
+	// may jump without anybody being told (clock.go); else the answer is the careful one.
+	return b.Began.Before(d.At.Add(clockStep))
+}
+
+// epochStep is how many numbers of commits each second has: far more than any disk can do.
+const epochStep = 1 << 20
+
+// nextEpoch is the number of the first commit of an index that goes on from a former moment or is made anew: above those
+// given, and above all that the store can have reached in the history that is lost, whose copies and backups are not to
+// be mixed up with what comes now. It lies below 2^53, which every reader of JSON knows.
+func nextEpoch(now time.Time, above ...uint64) uint64 {
+	n := uint64(max(now.Unix(), 1)) * epochStep
+	for _, a := range above {
+		if a >= n {
+			n = (a/epochStep + 1) * epochStep
+		}
+	}
+	return n
 }
 
 // unknownBackups stands for backups that a store cannot know of: an index that was lost and made again, or put back from

@@ -53,7 +53,7 @@ func (s *Store) Doom(addr Address) (Doomed, error) {
 		}
 	}
 	for _, k := range all {
-		if k.Holds(b.ID, b.Destroyed.At) {
+		if k.Holds(b) {
 			d.Backups = append(d.Backups, k)
 		}
 	}

@@ -365,7 +365,7 @@ func TestDestroyedButBackedUp(t *testing.T) {
 	if err != nil || done.Shredded() || len(done.Backups) != 1 || done.Backups[0].Label != "/mnt/second" {
 		t.Fatalf("%+v, %v", done, err)
 	}
-	do(t, s, store.PutBackup{Backup: store.Backup{ID: s.NewID(), Label: "/mnt/later", Began: time.Now().Add(time.Hour), HighestBAL: d.other}})
+	do(t, s, store.PutBackup{Backup: store.Backup{ID: s.NewID(), Label: "/mnt/later", Began: time.Now().Add(time.Hour), Commits: s.Commits(), HighestBAL: d.other}})
 	do(t, s, store.ForgetBackup{ID: done.Backups[0].ID})
 	now, err := s.Doom(doomedAddr)
 	if err != nil || !now.Shredded() {

@@ -231,6 +231,7 @@ func encodeBAL(r BAL) []byte {
 	b = appendTime(b, r.HeldSince)
 	if d := r.Destroyed; !d.At.IsZero() {
 		b = append(appendTime(b, d.At), boolByte(d.KeyGone)|boolByte(d.Wiped)<<1)
+		b = binary.AppendUvarint(b, d.Commit)
 	}
 	return b
 }
@@ -250,6 +251,9 @@ func decodeBAL(k, v []byte) (BAL, error) {
 	if d.more() {
 		at, how := d.time(), d.u8()
 		r.Destroyed = Destruction{At: at, KeyGone: how&1 != 0, Wiped: how&2 != 0}
+	}
+	if d.more() {
+		r.Destroyed.Commit = d.u()
 	}
 	if (r.State == Destroyed) == r.Destroyed.At.IsZero() {
 		d.bad = true

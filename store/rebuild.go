@@ -323,7 +323,7 @@ func (r *rebuild) begin(tx *bolt.Tx, slots []slot) error {
 		return err
 	}
 	second := uint64(max(r.now.Unix(), 1))
-	r.sys = sysRec{Version: FormatVersion, LastBAL: r.keys.last, LastSeq: second, Commits: second,
+	r.sys = sysRec{Version: FormatVersion, LastBAL: r.keys.last, LastSeq: second, Commits: nextEpoch(r.now),
 		LastValidity: UIDValidity(second + validityLead)}
 	last := map[Address]uint32{}
 	for _, s := range slots {
@@ -356,7 +356,7 @@ func (r *rebuild) begin(tx *bolt.Tx, slots []slot) error {
 // keepDestroyed writes the record that keeps the address of a destroyed BAL from being given again.
 func (r *rebuild) keepDestroyed(tx *bolt.Tx, s slot) error {
 	bal := BAL{ID: BALID(s.number), Address: s.address, Kind: s.kind, State: Destroyed, Listing: Published, Created: s.created,
-		Destroyed: Destruction{At: s.destroyed, KeyGone: true, Wiped: true}}
+		Destroyed: Destruction{At: s.destroyed, KeyGone: true, Wiped: true, Commit: r.sys.Commits}}
 	return tx.Bucket(bucketNames[bktBAL]).Put(keyBAL(bal.ID), encodeBAL(bal))
 }
 

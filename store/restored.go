@@ -220,7 +220,11 @@ func (w *renewal) run(r Restored, known []Backup) (Renewed, error) {
 			return w.n, err
 		}
 	}
-	w.sys.Commits++
+	above := []uint64{w.sys.Commits}
+	for _, b := range known {
+		above = append(above, b.Commits)
+	}
+	w.sys.Commits = nextEpoch(w.at, above...)
 	if err := w.bucket(bktSys).Put(restoredKey, encodeRestored(r)); err != nil {
 		return w.n, err
 	}
@@ -306,6 +310,7 @@ func (w *renewal) backups(r Restored, known []Backup) error {
 		}
 	}
 	unknown := unknownBackups("any backup in another folder made since the moment that was restored: it is not known here", r.Moment, w.at, w.sys.LastBAL)
+	unknown.Commits = r.Commits
 	return w.bucket(bktBackup).Put(keyID(unknown.ID), encodeBackup(unknown))
 }
 

@@ -138,11 +138,12 @@ type BAL struct {
 	Destroyed Destruction
 }
 
-// Destruction says how far the destruction of a BAL has come. The order is that of its fields.
+// Destruction says how far the destruction of a BAL has come. At, KeyGone and Wiped come in this order.
 type Destruction struct {
 	At      time.Time // of the decision, from which nothing leads back; zero: none
 	KeyGone bool      // the slot of its key is overwritten: nothing of it can be opened in this store
 	Wiped   bool      // no record of what it held is left
+	Commit  uint64    // the commit that overwrote the slot; 0: not yet, or it was done before this was noted
 }
 
 // Held reports a legal hold.
