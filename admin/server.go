@@ -251,6 +251,7 @@ func (s *Server) routes() http.Handler {
 		"POST /v1/sweep":                         s.sweep,
 		"GET /v1/trace":                          s.trace,
 		"GET /v1/directory":                      s.directoryStatus,
+		"POST /v1/directory/accept":              s.directoryAccept,
 		"GET /v1/health":                         s.health,
 		"GET /v1/certs":                          s.certs,
 		"GET /v1/whitelist":                      s.whitelistStatus,

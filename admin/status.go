@@ -57,14 +57,6 @@ func (s *Server) trace(r *http.Request) (any, error) {
 	return doc, nil
 }
 
-func (s *Server) directoryStatus(r *http.Request) (any, error) {
-	if s.Directory == nil {
-		return nil, &Problem{http.StatusNotFound, "this daemon mirrors no directory", "see [directory.ldap] and [directory.extraction] of the configuration"}
-	}
-	s.Store.Record(event(r, trace.Admin, "directory status"))
-	return s.Directory.Status(), nil
-}
-
 func (s *Server) health(*http.Request) (any, error) { return s.Health(), nil }
 
 // Health is how the daemon does; no request is needed for it.

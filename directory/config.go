@@ -52,12 +52,15 @@ type LDAPConfig struct {
 // Attributes names the LDAP attributes. An empty name takes the default; "-" is not asked for.
 type Attributes struct {
 	Mail, Kind, StructureType, StructureID, PersonType, PersonID, Profession string
+	// These are not needed for the check: Find looks in them.
+	Name, GivenName, StructureName, Service, Postcode, Town string
 }
 
-// DefaultAttributes are the names seen in use. The profession is not needed for the check and not asked for.
+// DefaultAttributes are the names seen in use; no postcode was.
 func DefaultAttributes() Attributes {
 	return Attributes{Mail: "mail", Kind: "TypeBAL", StructureType: "TypeIdentifiantPM", StructureID: "IdentifiantPM",
-		PersonType: "TypeIdentifiantPP", PersonID: "IdentifiantPP", Profession: "-"}
+		PersonType: "TypeIdentifiantPP", PersonID: "IdentifiantPP", Profession: "profession",
+		Name: "sn", GivenName: "givenName", StructureName: "o", Service: "description", Postcode: "-", Town: "l"}
 }
 
 // ExtractionConfig is the public extraction, by file.
@@ -76,6 +79,7 @@ var (
 	ErrEmpty       = errors.New("directory: the feed holds no row")
 	ErrLoss        = errors.New("directory: the feed lost too many addresses")
 	ErrOlder       = errors.New("directory: older than the image in force")
+	ErrDate        = errors.New("directory: bad date")
 	ErrTooLarge    = errors.New("directory: too large")
 	ErrFormat      = errors.New("directory: not in the expected form")
 	ErrImage       = errors.New("directory: damaged image")
@@ -162,6 +166,8 @@ func (l LDAPConfig) withDefaults() (LDAPConfig, error) {
 	a.StructureType, a.StructureID = or(a.StructureType, d.StructureType), or(a.StructureID, d.StructureID)
 	a.PersonType, a.PersonID = or(a.PersonType, d.PersonType), or(a.PersonID, d.PersonID)
 	a.Profession = or(a.Profession, d.Profession)
+	a.Name, a.GivenName, a.StructureName = or(a.Name, d.Name), or(a.GivenName, d.GivenName), or(a.StructureName, d.StructureName)
+	a.Service, a.Postcode, a.Town = or(a.Service, d.Service), or(a.Postcode, d.Postcode), or(a.Town, d.Town)
 	if a.Mail == "-" || a.Kind == "-" {
 		bad("the attributes of address and type are needed")
 	}

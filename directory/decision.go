@@ -6,12 +6,32 @@ import (
 	"time"
 )
 
-// Query asks about a BAL of ours.
+// Query asks about a recipient.
 type Query struct {
 	Address   string
 	Kind      string // "PER", "ORG", "APP", "CAB"; "" is not compared
 	Structure string // number of the structure, "FINESS:…" or bare; "" is not compared
-	Listing   string // "published" or "unlisted"; anything else is taken as published
+	Listing   string // "published", "unlisted", or "elsewhere": no BAL of ours; anything else is taken as published
+	Sender    Class  // zero: Operator
+}
+
+// Class is who sends, as far as the policy is concerned.
+type Class uint8
+
+// Operator: anybody else's BAL. Patient: the patient platform. Member: a BAL of ours.
+const (
+	Operator Class = iota
+	Patient
+	Member
+)
+
+var classNames = [...]string{Operator: "operator", Patient: "patient", Member: "member"}
+
+func (c Class) String() string {
+	if int(c) >= len(classNames) {
+		return fmt.Sprintf("unknown-class(%d)", c)
+	}
+	return classNames[c]
 }
 
 // Answer is what the directory says of an address.
@@ -76,27 +96,61 @@ func (a Action) accepts() bool { return a == Accept || a == AcceptNote || a == A
 // Row is the part of the policy for one listing.
 type Row struct{ Known, KnownOther, Unknown, CannotTell Action }
 
-// Policy says what is done for each listing and answer. A zero cell takes the value of DefaultPolicy.
-type Policy struct{ Published, Unlisted Row }
+// Rows is the policy for each listing. A zero cell is not set.
+type Rows struct{ Published, Unlisted, Elsewhere Row }
 
-// DefaultPolicy refuses only a published BAL that the directory does not know.
+// Policy says what is done for each sender, listing and answer. A cell of the sender's class comes first, then the one for
+// everybody, then the default of the class and that for everybody.
+type Policy struct {
+	Rows                      // whoever sends
+	Operator, Patient, Member Rows
+}
+
+// DefaultPolicy refuses only a published BAL that the directory does not know, and that not to our own members: they see
+// the BAL in our own records, and what is wrong then is its publication, which is ours to mend. Nothing is refused that lies
+// elsewhere: a third of all BALs is not published, and its operator answers for it.
 func DefaultPolicy() Policy {
 	return Policy{
-		Published: Row{Known: Accept, KnownOther: AcceptAlert, Unknown: Refuse550, CannotTell: AcceptNote},
-		Unlisted:  Row{Known: Accept, KnownOther: AcceptNote, Unknown: Accept, CannotTell: Accept},
+		Rows: Rows{
+			Published: Row{Known: Accept, KnownOther: AcceptAlert, Unknown: Refuse550, CannotTell: AcceptNote},
+			Unlisted:  Row{Known: Accept, KnownOther: AcceptNote, Unknown: Accept, CannotTell: Accept},
+			Elsewhere: Row{Known: Accept, KnownOther: Accept, Unknown: AcceptNote, CannotTell: Accept},
+		},
+		Member: Rows{Published: Row{Unknown: AcceptAlert}},
 	}
 }
 
-// Action is the cell for a listing and an answer.
-func (p Policy) Action(listing string, a Answer) Action {
-	row, def := p.Published, DefaultPolicy().Published
-	if strings.EqualFold(listing, "unlisted") {
-		row, def = p.Unlisted, DefaultPolicy().Unlisted
+// Action is the cell for a sender, a listing and an answer.
+func (p *Policy) Action(from Class, listing string, a Answer) Action {
+	def := &defaultPolicy
+	for _, r := range [...]*Rows{p.class(from), &p.Rows, def.class(from), &def.Rows} {
+		if set := r.row(listing).cell(a); set != 0 {
+			return set
+		}
 	}
-	if set := row.cell(a); set != 0 {
-		return set
+	return AcceptNote // there is no such cell
+}
+
+var defaultPolicy = DefaultPolicy()
+
+func (p *Policy) class(c Class) *Rows {
+	switch c {
+	case Patient:
+		return &p.Patient
+	case Member:
+		return &p.Member
 	}
-	return def.cell(a)
+	return &p.Operator
+}
+
+func (r *Rows) row(listing string) Row {
+	switch {
+	case strings.EqualFold(listing, "unlisted"):
+		return r.Unlisted
+	case strings.EqualFold(listing, "elsewhere"):
+		return r.Elsewhere
+	}
+	return r.Published
 }
 
 func (r Row) cell(a Answer) Action {
@@ -115,6 +169,7 @@ func (r Row) cell(a Answer) Action {
 type Decision struct {
 	Answer     Answer
 	Action     Action
+	Sender     Class
 	Source     string        // what the answer rests on: "ldap", "extraction", "ldap-live"; "" nothing
 	Generation uint64        // of the image
 	Age        time.Duration // of the image; 0 for a live answer
@@ -143,27 +198,76 @@ func structureType(s string) string {
 	return strings.ToUpper(s)
 }
 
-// compare tells Known from KnownOther, and why. A row without a structure contradicts none.
-func compare(q Query, rows []Entry) (Answer, string) {
-	note := "type differs"
-	for _, e := range rows {
-		if q.Kind != "" && !strings.EqualFold(q.Kind, e.Kind) {
-			continue
-		}
-		if q.Structure == "" || e.StructureID == "" || sameStructure(q.Structure, e) {
-			return Known, ""
-		}
-		note = "structure differs"
-	}
-	return KnownOther, note
+// match gathers what the rows of an address say to a query.
+type match struct {
+	rows  int
+	known bool
+	note  string // why it is not known as we know it
 }
 
-func sameStructure(ours string, e Entry) bool {
-	if kind, id, ok := strings.Cut(ours, ":"); ok {
-		if e.StructureType != "" && !strings.EqualFold(kind, e.StructureType) {
+// take looks at one row. A row without a structure contradicts none. It does not allocate.
+func (m *match) take(q *Query, r row) {
+	f := r.fields()
+	m.rows++
+	switch {
+	case q.Kind != "" && !equalFold(q.Kind, f[fieldKind]):
+		if m.note == "" {
+			m.note = "type differs"
+		}
+	case q.Structure == "" || len(f[fieldStructureID]) == 0 || sameStructure(q.Structure, f[fieldStructureType], f[fieldStructureID]):
+		m.known = true
+	default:
+		m.note = "structure differs"
+	}
+}
+
+func (m *match) answer() (Answer, string) {
+	switch {
+	case m.known:
+		return Known, ""
+	case m.rows > 0:
+		return KnownOther, m.note
+	}
+	return Unknown, ""
+}
+
+// compare tells Known from KnownOther, and why.
+func compare(q Query, rows []Entry) (Answer, string) {
+	var m match
+	for _, e := range rows {
+		f := record{[]byte(e.Address), []byte(e.Kind), []byte(e.StructureType), []byte(e.StructureID)}
+		m.take(&q, row{appendCore(nil, nil, &f)})
+	}
+	return m.answer()
+}
+
+// sameStructure compares the structure of our BAL ("FINESS:…" or a bare number) with that of a row.
+func sameStructure(ours string, kind, id []byte) bool {
+	if k, n, ok := strings.Cut(ours, ":"); ok {
+		if len(kind) > 0 && !equalFold(k, kind) {
 			return false
 		}
-		ours = id
+		ours = n
 	}
-	return strings.EqualFold(strings.TrimSpace(ours), e.StructureID)
+	return equalFold(strings.TrimSpace(ours), id)
+}
+
+// equalFold compares without regard to the case of ASCII letters, and without allocating.
+func equalFold(s string, b []byte) bool {
+	if len(s) != len(b) {
+		return false
+	}
+	for i := range b {
+		c, d := s[i], b[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		if 'A' <= d && d <= 'Z' {
+			d |= 0x20
+		}
+		if c != d {
+			return false
+		}
+	}
+	return true
 }

@@ -5,25 +5,45 @@ import (
 )
 
 func TestDefaultPolicy(t *testing.T) {
+	var p Policy
 	for _, c := range []struct {
+		from    Class
 		listing string
 		answer  Answer
 		want    Action
 	}{
-		{"published", Known, Accept}, {"published", KnownOther, AcceptAlert}, {"published", Unknown, Refuse550},
-		{"published", CannotTell, AcceptNote}, {"unlisted", Known, Accept}, {"unlisted", KnownOther, AcceptNote},
-		{"unlisted", Unknown, Accept}, {"unlisted", CannotTell, Accept}, {"", Unknown, Refuse550},
+		{Operator, "published", Known, Accept}, {Operator, "published", KnownOther, AcceptAlert},
+		{Operator, "published", Unknown, Refuse550}, {Operator, "published", CannotTell, AcceptNote},
+		{Operator, "unlisted", Known, Accept}, {Operator, "unlisted", KnownOther, AcceptNote},
+		{Operator, "unlisted", Unknown, Accept}, {Operator, "unlisted", CannotTell, Accept}, {Operator, "", Unknown, Refuse550},
+		{Operator, "elsewhere", Unknown, AcceptNote}, {Operator, "elsewhere", CannotTell, Accept},
+		{Patient, "published", Unknown, Refuse550}, {Patient, "published", CannotTell, AcceptNote}, {Patient, "unlisted", Unknown, Accept},
+		{Member, "published", Unknown, AcceptAlert}, {Member, "published", Known, Accept}, {Member, "elsewhere", Unknown, AcceptNote},
 	} {
-		if got := (Policy{}).Action(c.listing, c.answer); got != c.want {
-			t.Errorf("%s/%v: got %v, want %v", c.listing, c.answer, got, c.want)
+		if got := p.Action(c.from, c.listing, c.answer); got != c.want {
+			t.Errorf("%v/%s/%v: got %v, want %v", c.from, c.listing, c.answer, got, c.want)
 		}
 	}
-	p := Policy{Unlisted: Row{Unknown: Defer451}}
-	if got := p.Action("unlisted", Unknown); got != Defer451 {
-		t.Errorf("a cell that is set: got %v", got)
-	}
-	if got := p.Action("unlisted", KnownOther); got != AcceptNote {
-		t.Errorf("its neighbour: got %v", got)
+}
+
+func TestPolicyCells(t *testing.T) {
+	p := Policy{Rows: Rows{Unlisted: Row{Unknown: Defer451}, Published: Row{Unknown: Defer450}},
+		Patient: Rows{Unlisted: Row{Unknown: Refuse550}}}
+	for _, c := range []struct {
+		name    string
+		from    Class
+		listing string
+		answer  Answer
+		want    Action
+	}{
+		{"set for everybody", Operator, "unlisted", Unknown, Defer451},
+		{"its neighbour", Operator, "unlisted", KnownOther, AcceptNote},
+		{"the class comes first", Patient, "unlisted", Unknown, Refuse550},
+		{"what is set for everybody comes before the default of a class", Member, "published", Unknown, Defer450},
+	} {
+		if got := p.Action(c.from, c.listing, c.answer); got != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
 	}
 }
 

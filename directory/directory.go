@@ -29,16 +29,38 @@ type feed struct {
 
 	refreshing sync.Mutex // one reading at a time
 
+	sink          sync.Mutex // guards what follows, and who may replace image
+	journal       *journal   // of the image; nil: nothing was changed yet
+	journalBroken bool       // the next change makes a new base
+	recorded      time.Time  // the last moment in step that is written down
+	damaged       bool       // the file of the image is: it must not become the previous one
+	refused       *image     // where nothing is kept on disk
+	refusedStamp  string
+
 	mu       sync.Mutex // guards what follows
 	lastTry  time.Time
 	lastGood time.Time
 	nextTry  time.Time
 	lastErr  error
+	saveErr  error // the image in force is not on disk
+	refusal  *Refusal
 	failures int
+}
+
+// Refusal is a reading that a gate kept out.
+type Refusal struct {
+	At        time.Time `json:"at"`
+	Why       string    `json:"why"`
+	Rows      int       `json:"rows"`
+	Generated time.Time `json:"generated"`
+	NotKept   string    `json:"not_kept,omitempty"` // why it cannot be accepted
 }
 
 // errUnchanged says that the source is what the held image was made from.
 var errUnchanged = errors.New("directory: unchanged")
+
+// errStillRefused says that the source is what was refused before.
+var errStillRefused = errors.New("directory: still the reading that was refused")
 
 // Open loads the images kept under StateDir. It fails for a faulty configuration only: a missing feed or image makes
 // answers of CannotTell. Run fills the images.
@@ -59,22 +81,23 @@ func Open(cfg Config) (*Directory, error) {
 		// The public extraction holds no APP and no CAB: its silence about them says nothing.
 		d.feeds = append(d.feeds, &feed{name: "extraction", kinds: "PER ORG", every: cfg.Extraction.Every, read: d.readExtraction})
 	}
+	if cfg.StateDir != "" {
+		sweepDrafts(cfg.StateDir)
+	}
 	for _, f := range d.feeds {
-		img, err := loadImage(cfg.StateDir, f.name)
-		if err != nil {
-			cfg.Log.Warn("directory image not loaded", "feed", f.name, "err", err)
-			f.lastErr = err
-		}
-		if img != nil {
-			f.image.Store(img)
-			d.generation.Store(max(d.generation.Load(), img.generation))
-		}
+		d.open(f)
 	}
 	return d, nil
 }
 
-// Close ends the connection for live questions. It does not end Run: cancel its context.
+// Close ends the connection for live questions and closes files. It does not end Run: cancel its context.
 func (d *Directory) Close() error {
+	for _, f := range d.feeds {
+		f.sink.Lock()
+		f.journal.close()
+		f.journal, f.journalBroken = nil, true
+		f.sink.Unlock()
+	}
 	if d.live != nil {
 		d.live.close()
 	}
@@ -135,7 +158,7 @@ func (d *Directory) refresh(ctx context.Context, f *feed) error {
 	held := f.image.Load()
 	img, err := f.read(ctx, held)
 	if err == nil {
-		err = d.adopt(f, held, img)
+		err = d.adopt(f, img)
 	}
 	if ctx.Err() != nil && err != nil {
 		return ctx.Err() // our own end is no fault of the feed
@@ -163,32 +186,16 @@ func (d *Directory) refresh(ctx context.Context, f *feed) error {
 	return nil
 }
 
-// adopt puts a new image in force, unless it is empty or has lost too much.
-func (d *Directory) adopt(f *feed, held, img *image) error {
-	if img.rows() == 0 {
-		return ErrEmpty
-	}
-	if held != nil {
-		if err := checkLoss(held, img, d.cfg.MaxLoss); err != nil {
-			return err
-		}
-	}
-	img.source, img.generation = f.name, d.generation.Add(1)
-	f.image.Store(img)
-	if d.live != nil {
-		d.live.forget()
-	}
-	if err := saveImage(d.cfg.StateDir, f.name, img); err != nil {
-		// The image is right and in force; only a restart would find the former one.
-		d.cfg.Log.Error("directory image not saved", "feed", f.name, "err", err)
-	}
-	return nil
-}
-
 // Lookup gives the rows of an address in all live feeds, without repetition.
 func (d *Directory) Lookup(address string) []Entry {
-	rows, _ := d.lookup(address, "")
-	return rows
+	var rows []Entry
+	now := d.cfg.Now()
+	for _, f := range d.feeds {
+		if img := f.image.Load(); img != nil && img.age(now) <= d.cfg.CannotTellAfter {
+			rows = img.appendEntries(rows, address)
+		}
+	}
+	return unique(rows)
 }
 
 // view is an image with its age at one moment. The zero view is none.
@@ -197,9 +204,12 @@ type view struct {
 	old time.Duration
 }
 
-// lookup gives the rows and the youngest image that the answer rests on: one that knows the address, or, if none does,
-// one that carries this kind of BAL ("" any) and would know it.
-func (d *Directory) lookup(address, kind string) (rows []Entry, from view) {
+// look gathers what the live feeds say of an address, and the youngest image that the answer rests on: one that knows the
+// address, or, if none does, one that carries this kind of BAL ("" any) and would know it. It takes no lock and does not
+// allocate.
+func (d *Directory) look(q *Query) (m match, from view) {
+	var low [maxField]byte
+	addr := appendLower(low[:0], q.Address[:min(len(q.Address), maxField/2)])
 	now := d.cfg.Now()
 	for _, f := range d.feeds {
 		img := f.image.Load()
@@ -210,17 +220,17 @@ func (d *Directory) lookup(address, kind string) (rows []Entry, from view) {
 		if v.old > d.cfg.CannotTellAfter {
 			continue
 		}
-		before := len(rows)
-		rows = img.appendEntries(rows, address)
-		switch found := len(rows) > before; {
+		before := m.rows
+		img.each(addr, func(r row) bool { m.take(q, r); return true })
+		switch found := m.rows > before; {
 		case found && before == 0:
 			from = v
-		case !found && (before > 0 || !f.carries(kind)):
+		case !found && (before > 0 || !f.carries(q.Kind)):
 		case from.image == nil || v.old < from.old:
 			from = v
 		}
 	}
-	return unique(rows), from
+	return m, from
 }
 
 func (f *feed) carries(kind string) bool {
@@ -243,8 +253,8 @@ func unique(rows []Entry) []Entry {
 
 // Decide answers for a recipient. It asks the LDAP server only where the policy would not accept otherwise.
 func (d *Directory) Decide(ctx context.Context, q Query) Decision {
-	dec := d.fromImage(q)
-	dec.Action = d.cfg.Policy.Action(q.Listing, dec.Answer)
+	dec := d.fromImage(&q)
+	dec.Action = d.cfg.Policy.Action(q.Sender, q.Listing, dec.Answer)
 	if dec.Action.accepts() || d.live == nil {
 		return dec
 	}
@@ -264,23 +274,18 @@ func (d *Directory) Decide(ctx context.Context, q Query) Decision {
 	if err == nil {
 		dec.Source, dec.Age = "ldap-live", 0
 	}
-	dec.Action = d.cfg.Policy.Action(q.Listing, dec.Answer)
+	dec.Action = d.cfg.Policy.Action(q.Sender, q.Listing, dec.Answer)
 	return dec
 }
 
-func (d *Directory) fromImage(q Query) Decision {
-	rows, img := d.lookup(q.Address, q.Kind)
+func (d *Directory) fromImage(q *Query) Decision {
+	m, img := d.look(q)
 	if img.image == nil {
-		return Decision{Answer: CannotTell, Note: d.whyNothing()}
+		return Decision{Answer: CannotTell, Sender: q.Sender, Note: d.whyNothing()}
 	}
-	dec := Decision{Source: img.source, Generation: img.generation, Age: img.old}
-	switch {
-	case len(rows) > 0:
-		dec.Answer, dec.Note = compare(q, rows)
-	case d.live == nil && img.old > d.cfg.StaleAfter:
+	dec := Decision{Sender: q.Sender, Source: img.source, Generation: img.generation, Age: img.old}
+	if dec.Answer, dec.Note = m.answer(); dec.Answer == Unknown && d.live == nil && img.old > d.cfg.StaleAfter {
 		dec.Answer, dec.Note = CannotTell, "the image is too old to say unknown"
-	default:
-		dec.Answer = Unknown
 	}
 	return dec
 }

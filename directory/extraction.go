@@ -44,18 +44,20 @@ func (e *FormatError) Error() string {
 
 func (e *FormatError) Unwrap() error { return ErrFormat }
 
-// columns are the seven that are kept, in the order of Entry: beginning of the header name, and place in the published
+// columns are those that are kept, in the order of a record: beginning of the header name, and place in the published
 // form, from 0.
-var columns = [entryFields]struct {
+var columns = [recordFields]struct {
 	name  string
 	place int
 }{
 	{"Adresse BAL", 1}, {"Type de BAL", 0}, {"Type identifiant structure", 5}, {"Identification Structure", 6},
 	{"Type Identifiant PP", 2}, {"Identifiant PP", 3}, {"Code Profession", 13},
+	{"Nom d'exercice", 9}, {"Prénom d'exercice", 10}, {"Raison Sociale structure", 18}, {"Service de rattachement", 7},
+	{"Code postal", 28}, {"L6LIGNEACHEMINEMENT", 27},
 }
 
 // readExtraction reads the file if it changed.
-func (d *Directory) readExtraction(ctx context.Context, held *image) (*image, error) {
+func (d *Directory) readExtraction(ctx context.Context, _ *image) (*image, error) {
 	x := d.cfg.Extraction
 	f, err := os.Open(x.File)
 	if err != nil {
@@ -70,8 +72,9 @@ func (d *Directory) readExtraction(ctx context.Context, held *image) (*image, er
 		return nil, fmt.Errorf("%w: %s: not a file", ErrUnavailable, x.File)
 	}
 	stamp := fmt.Sprintf("%s %d %d", x.File, st.Size(), st.ModTime().UnixNano())
-	if held != nil && held.stamp == stamp {
-		return nil, errUnchanged
+	feed := d.feed("extraction")
+	if err := feed.seen(stamp); err != nil {
+		return nil, err
 	}
 	text, name, err := openText(f, st.Size())
 	if err != nil {
@@ -79,19 +82,16 @@ func (d *Directory) readExtraction(ctx context.Context, held *image) (*image, er
 	}
 	defer text.Close()
 	generated := generatedAt(name, st.ModTime())
-	if held != nil && generated.Before(held.generated) {
-		return nil, fmt.Errorf("%w: %s is of %s, the one held of %s", ErrOlder, x.File,
-			generated.Format(time.RFC3339), held.generated.Format(time.RFC3339))
-	}
-	p := parser{file: x.File, maxFaults: x.MaxFaults, maxRows: x.MaxRows, b: newBuilder(int(min(st.Size()/150, 1<<20)))}
+	p := parser{file: x.File, maxFaults: x.MaxFaults, maxRows: x.MaxRows, b: d.newBuilder(feed, int(min(st.Size()/150, 1<<20)))}
 	if err := p.parse(ctx, text); err != nil {
+		p.b.abandon()
 		return nil, err
 	}
 	img, err := p.b.image()
 	if err != nil {
 		return nil, err
 	}
-	img.generated, img.stamp, img.faults = generated, stamp, p.faults
+	img.generated, img.stamp, img.faults, img.doubt = generated, stamp, p.faults, p.doubt()
 	if p.first != nil {
 		img.firstFault = p.first.Error()
 	}
@@ -163,7 +163,7 @@ type parser struct {
 
 	line   int
 	width  int // columns of a line
-	place  [entryFields]int
+	place  [recordFields]int
 	last   int // the highest of place
 	faults int
 	first  error
@@ -245,7 +245,7 @@ func (p *parser) begin(line []byte) (header bool, err error) {
 	}
 	header = p.place[0] >= 0 || p.place[1] >= 0
 	if !header && len(p.cells) >= minColumns && validAddress(p.cells[columns[0].place]) {
-		p.width, missing = len(p.cells), entryFields
+		p.width, missing = len(p.cells), recordFields
 	} else if !header && len(p.cells) < allColumns {
 		return false, p.fault("", fmt.Sprintf("neither a header with %q and %q nor a line of %d columns separated by |",
 			columns[1].name, columns[0].name, allColumns))
@@ -258,14 +258,14 @@ func (p *parser) begin(line []byte) (header bool, err error) {
 			continue
 		}
 		// By position only in the published form: elsewhere another column may stand there.
-		byPlace := p.width == allColumns || missing == entryFields
+		byPlace := p.width == allColumns || missing == recordFields
 		if byPlace && c.place < p.width && !taken[c.place] {
 			p.place[i] = c.place
 		} else if i < 2 {
 			return false, p.fault(c.name, "not in the header")
 		}
 	}
-	for _, at := range p.place {
+	for _, at := range p.place[:entryFields] {
 		p.last = max(p.last, at)
 	}
 	return header, nil
@@ -292,22 +292,28 @@ func (p *parser) split(line []byte) {
 	}
 }
 
-// row takes one line. A faulty one is counted; too many of them are an error.
+// doubt says that too many lines are faulty for the rest to be believed.
+func (p *parser) doubt() error {
+	if p.faults <= p.maxFaults {
+		return nil
+	}
+	return fmt.Errorf("%d faulty lines, more than %d, the first: %w", p.faults, p.maxFaults, p.first)
+}
+
+// row takes one line. A faulty one is left out and counted.
 func (p *parser) row(line []byte) error {
 	p.split(line)
 	if fault := p.check(); fault != nil {
 		if p.first == nil {
 			p.first = fault
 		}
-		if p.faults++; p.faults > p.maxFaults {
-			return fmt.Errorf("more than %d faulty lines, the first: %w", p.maxFaults, p.first)
-		}
+		p.faults++
 		return nil
 	}
 	if p.b.n >= p.maxRows {
 		return fmt.Errorf("%w: %s: more than %d rows", ErrTooLarge, p.file, p.maxRows)
 	}
-	var row [entryFields][]byte
+	var row record
 	for i, at := range p.place {
 		if at >= 0 && at < len(p.cells) {
 			row[i] = p.cells[at]
@@ -323,7 +329,7 @@ func (p *parser) row(line []byte) error {
 	}
 	row[1] = bytes.ToUpper(row[1])
 	row[0] = row[0][:min(len(row[0]), maxField/2)]
-	return p.b.add(&row)
+	return p.b.add(nil, &row)
 }
 
 // check looks at the cells of a row.
@@ -345,7 +351,7 @@ func (p *parser) check() error {
 			return p.fault(columns[1].name, "not a type of BAL (PER, ORG, …)")
 		}
 	}
-	for i, at := range p.place {
+	for i, at := range p.place[:entryFields] {
 		// Latin-1 takes twice the room in UTF-8.
 		if at >= 0 && at < n && len(p.cells[at]) > maxField/4 && i > 0 {
 			return p.fault(columns[i].name, fmt.Sprintf("more than %d octets", maxField/4))

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 // synthetic writes an extraction of n rows with addresses and domains as long as the real ones.
@@ -35,7 +36,7 @@ func BenchmarkLoad(b *testing.B) {
 	file := synthetic(b, published)
 	b.ResetTimer()
 	for b.Loop() {
-		d := open(b, Config{Extraction: &ExtractionConfig{File: file}})
+		d := open(b, Config{Extraction: &ExtractionConfig{File: file}, StateDir: b.TempDir()})
 		if err := d.Refresh(context.Background()); err != nil {
 			b.Fatal(err)
 		}
@@ -71,6 +72,53 @@ func BenchmarkLookup(b *testing.B) {
 	}
 }
 
+// BenchmarkOpen is what a start takes until the image is in force.
+func BenchmarkOpen(b *testing.B) {
+	cfg := Config{Extraction: &ExtractionConfig{File: synthetic(b, published)}, StateDir: b.TempDir()}
+	if err := open(b, cfg).Refresh(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if !open(b, cfg).Status().Usable {
+			b.Fatal("nothing was opened")
+		}
+	}
+}
+
+// BenchmarkDecide is the whole answer to a RCPT.
+func BenchmarkDecide(b *testing.B) {
+	d := open(b, Config{Extraction: &ExtractionConfig{File: synthetic(b, published)}})
+	if err := d.Refresh(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	asked := make([]string, 1<<16)
+	for i := range asked {
+		asked[i] = address(i * 7919 % published)
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		if dec := d.Decide(context.Background(), Query{Address: asked[i&(len(asked)-1)], Kind: "PER", Listing: "published"}); dec.Answer != Known {
+			b.Fatal(dec)
+		}
+		i++
+	}
+}
+
+// BenchmarkChange is what a live change costs in a full image.
+func BenchmarkChange(b *testing.B) {
+	now := time.Now()
+	d, f := keyedFeed(b, b.TempDir(), &now)
+	mustAdopt(b, d, f, whole(b, d, f, 0, published, "c", now))
+	i := 0
+	for b.Loop() {
+		if err := d.change(f, []change{{key(i % published), []*record{rec(addr(i), "ORG", "1", "N")}}}, nil, now); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+}
+
 func TestImageIsCompact(t *testing.T) {
 	const n = 50_000
 	d := open(t, Config{Extraction: &ExtractionConfig{File: synthetic(t, n)}})
@@ -90,48 +138,15 @@ func TestImageIsCompact(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { img.has("prenom.NOM7@test-medecins7.mssante.fr") }); n != 0 {
 		t.Errorf("a look-up allocates %v times", n)
 	}
-}
-
-func TestKeptImageDamaged(t *testing.T) {
-	dir := t.TempDir()
-	b := newBuilder(1)
-	for _, a := range []string{"a@x.test", "b@x.test"} {
-		row := [entryFields][]byte{[]byte(a), []byte("ORG")}
-		if err := b.add(&row); err != nil {
-			t.Fatal(err)
+	ctx := context.Background()
+	for _, q := range []Query{
+		{Address: "prenom.NOM7@test-medecins7.mssante.fr", Kind: "PER", Structure: "FINESS:000000007", Listing: "published"},
+		{Address: "prenom.NOM7@test-medecins7.mssante.fr", Kind: "ORG", Listing: "published"},
+		{Address: "nobody@test-medecins7.mssante.fr", Kind: "PER", Listing: "unlisted", Sender: Patient},
+	} {
+		if n := testing.AllocsPerRun(100, func() { d.Decide(ctx, q) }); n != 0 {
+			t.Errorf("%+v: an answer allocates %v times", q, n)
 		}
-	}
-	img, err := b.image()
-	if err != nil {
-		t.Fatal(err)
-	}
-	img.source = "ldap"
-	if err := saveImage(dir, "ldap", img); err != nil {
-		t.Fatal(err)
-	}
-	good, err := os.ReadFile(imagePath(dir, "ldap"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if back, err := parseImage(good); err != nil || back.rows() != 2 || !back.has("B@x.test") {
-		t.Fatalf("whole: %v", err)
-	}
-	for i := range good {
-		bad := append([]byte(nil), good...)
-		bad[i] ^= 0x10
-		if _, err := parseImage(bad); !errors.Is(err, ErrImage) {
-			t.Fatalf("octet %d changed: %v", i, err)
-		}
-		if _, err := parseImage(good[:i]); !errors.Is(err, ErrImage) {
-			t.Fatalf("cut at %d: %v", i, err)
-		}
-	}
-	if err := os.WriteFile(imagePath(dir, "ldap"), good[:40], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	d := open(t, Config{LDAP: &LDAPConfig{URL: "ldap://127.0.0.1:1"}, StateDir: dir})
-	if st := d.Status(); st.Usable || !strings.Contains(st.Feeds[0].LastError, "ldap.image") {
-		t.Errorf("the damaged image is not reported: %+v", st)
 	}
 }
 

@@ -153,13 +153,14 @@ func (a Attributes) names() []string {
 }
 
 // fields are the names in the order of Entry.
-func (a Attributes) fields() [entryFields]string {
-	return [entryFields]string{a.Mail, a.Kind, a.StructureType, a.StructureID, a.PersonType, a.PersonID, a.Profession}
+func (a Attributes) fields() [recordFields]string {
+	return [recordFields]string{a.Mail, a.Kind, a.StructureType, a.StructureID, a.PersonType, a.PersonID, a.Profession,
+		a.Name, a.GivenName, a.StructureName, a.Service, a.Postcode, a.Town}
 }
 
 // addEntry puts an LDAP entry into a builder, one row for each address it holds.
 func (a Attributes) addEntry(b *builder, e *ldap.Entry) error {
-	var row [entryFields][]byte
+	var row record
 	var mails [][]byte
 	for i, name := range a.fields() {
 		for _, attr := range e.Attributes {
@@ -182,7 +183,7 @@ func (a Attributes) addEntry(b *builder, e *ldap.Entry) error {
 			return errors.New("no address of the form local@domain")
 		}
 		row[0] = mail
-		if err := b.add(&row); err != nil {
+		if err := b.add(nil, &row); err != nil {
 			return err
 		}
 	}
@@ -209,15 +210,16 @@ func (d *Directory) readLDAP(ctx context.Context, _ *image) (*image, error) {
 		cancel(fmt.Errorf("%w: no progress for %v", ErrUnavailable, l.ProgressTimeout))
 	})
 	defer dog.Stop()
-	r := reading{cfg: l, conn: conn, b: newBuilder(0), alive: func() { dog.Reset(l.ProgressTimeout) }}
+	r := reading{cfg: l, conn: conn, b: d.newBuilder(d.feed("ldap"), 0), alive: func() { dog.Reset(l.ProgressTimeout) }}
 	if err := r.pages(ctx); err != nil {
+		r.b.abandon()
 		return nil, err
 	}
 	img, err := r.b.image()
 	if err != nil {
 		return nil, err
 	}
-	img.generated, img.faults, img.firstFault = began, r.faults, r.firstFault
+	img.generated, img.faults, img.firstFault, img.doubt = began, r.faults, r.firstFault, r.faultShare()
 	return img, nil
 }
 
@@ -242,7 +244,7 @@ func (r *reading) pages(ctx context.Context) error {
 			return err
 		}
 		if answer == nil || len(answer.Cookie) == 0 {
-			return r.faultShare()
+			return nil
 		}
 		if r.seen == before {
 			return fmt.Errorf("%w: an empty page that is not the last", ErrPartial)

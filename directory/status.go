@@ -23,6 +23,9 @@ type FeedStatus struct {
 	Octets     int            `json:"octets"`
 	Faults     int            `json:"faults"` // rows that were left out
 	FirstFault string         `json:"first_fault,omitempty"`
+	Changed    time.Time      `json:"changed,omitzero"`    // when single rows were last changed; zero: not since it was read
+	Refused    *Refusal       `json:"refused,omitempty"`   // the last reading, if a gate kept it out
+	NotSaved   string         `json:"not_saved,omitempty"` // why a restart would not find this image
 	LastTry    time.Time      `json:"last_try,omitzero"`
 	LastGood   time.Time      `json:"last_good,omitzero"`
 	NextTry    time.Time      `json:"next_try,omitzero"`
@@ -41,8 +44,7 @@ func (d *Directory) Status() Status {
 	now := d.cfg.Now()
 	st := Status{Generation: d.generation.Load(), Feeds: []FeedStatus{}}
 	for _, f := range d.feeds {
-		fs := f.status(now)
-		fs.TooOld = fs.HasImage && time.Duration(fs.AgeSeconds)*time.Second > d.cfg.CannotTellAfter
+		fs := d.feedStatus(f, now)
 		st.Usable = st.Usable || fs.HasImage && !fs.TooOld
 		st.Feeds = append(st.Feeds, fs)
 	}
@@ -52,20 +54,24 @@ func (d *Directory) Status() Status {
 	return st
 }
 
-func (f *feed) status(now time.Time) FeedStatus {
+func (d *Directory) feedStatus(f *feed, now time.Time) FeedStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fs := FeedStatus{Name: f.name, LastTry: f.lastTry, LastGood: f.lastGood, NextTry: f.nextTry}
+	fs := FeedStatus{Name: f.name, LastTry: f.lastTry, LastGood: f.lastGood, NextTry: f.nextTry, Refused: f.refusal}
 	if f.lastErr != nil {
 		fs.LastError = f.lastErr.Error()
+	}
+	if f.saveErr != nil {
+		fs.NotSaved = f.saveErr.Error()
 	}
 	img := f.image.Load()
 	if img == nil {
 		return fs
 	}
-	fs.HasImage, fs.Generation, fs.Generated = true, img.generation, img.generated
+	fs.HasImage, fs.Generation, fs.Generated, fs.Changed = true, img.generation, img.generated, img.changed
+	fs.TooOld = img.age(now) > d.cfg.CannotTellAfter
 	fs.AgeSeconds = int64(img.age(now) / time.Second)
-	fs.Rows, fs.RowsByKind, fs.Octets = img.rows(), img.kinds, img.octets()
+	fs.Rows, fs.RowsByKind, fs.Octets = img.rows(), img.rowKinds(), img.octets()
 	fs.Faults, fs.FirstFault = img.faults, img.firstFault
 	return fs
 }

@@ -255,6 +255,13 @@ type LDAPAttributes struct {
 	StructureID   string `toml:"structure_id"`
 	PersonType    string `toml:"person_type"`
 	PersonID      string `toml:"person_id"`
+	Profession    string `toml:"profession"`
+	Name          string `toml:"name"`
+	GivenName     string `toml:"given_name"`
+	StructureName string `toml:"structure_name"`
+	Service       string `toml:"service"`
+	Postcode      string `toml:"postcode"`
+	Town          string `toml:"town"`
 }
 
 // ExtractionFeed is the public extraction of the Annuaire Santé, a file.

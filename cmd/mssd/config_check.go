@@ -193,6 +193,13 @@ func (c *Config) checkLDAP(k *checker, l *LDAPFeed) {
 	k.attribute("structure_id", l.Attributes.StructureID, false)
 	k.attribute("person_type", l.Attributes.PersonType, false)
 	k.attribute("person_id", l.Attributes.PersonID, false)
+	k.attribute("profession", l.Attributes.Profession, false)
+	k.attribute("name", l.Attributes.Name, false)
+	k.attribute("given_name", l.Attributes.GivenName, false)
+	k.attribute("structure_name", l.Attributes.StructureName, false)
+	k.attribute("service", l.Attributes.Service, false)
+	k.attribute("postcode", l.Attributes.Postcode, false)
+	k.attribute("town", l.Attributes.Town, false)
 	k.between("directory.ldap.page_size", int64(l.PageSize), 1, 100_000)
 	k.duration("directory.ldap.every", l.Every, time.Second, 30*24*time.Hour)
 }

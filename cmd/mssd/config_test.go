@@ -104,7 +104,8 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 	}
 	got.Directory.Policy = PolicyConfig{}
 	a := directory.DefaultAttributes()
-	if d := cmp.Diff(LDAPAttributes{a.Mail, a.Kind, a.StructureType, a.StructureID, a.PersonType, a.PersonID}, got.Directory.LDAP.Attributes); d != "" {
+	if d := cmp.Diff(LDAPAttributes{a.Mail, a.Kind, a.StructureType, a.StructureID, a.PersonType, a.PersonID,
+		a.Profession, a.Name, a.GivenName, a.StructureName, a.Service, a.Postcode, a.Town}, got.Directory.LDAP.Attributes); d != "" {
 		t.Errorf("attributes: -default +example\n%s", d)
 	}
 	got.Directory.LDAP.Attributes = LDAPAttributes{}

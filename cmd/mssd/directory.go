@@ -12,7 +12,7 @@ import (
 )
 
 func newDirectory() *cobra.Command {
-	return group("directory", "The mirror of the Annuaire Santé", newDirectoryStatus())
+	return group("directory", "The mirror of the Annuaire Santé", newDirectoryStatus(), newDirectoryAccept())
 }
 
 func newDirectoryStatus() *cobra.Command {
@@ -36,32 +36,69 @@ func newDirectoryStatus() *cobra.Command {
 	return ask.flags(c)
 }
 
+func newDirectoryAccept() *cobra.Command {
+	var ask asking
+	c := &cobra.Command{
+		Use:   "accept FEED",
+		Short: "Put a reading of a feed in force although a gate refused it",
+		Long: "Put the refused reading of a feed (ldap, extraction) in force: exactly the one that mssd directory status reports, kept\n" +
+			"beside the image since then. Read there first what it lost and where: a directory that is half empty answers \"unknown\".",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f, err := ask.client().AcceptDirectory(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			return ask.print(cmd.OutOrStdout(), f, func(w io.Writer) { showFeed(w, f) })
+		},
+	}
+	return ask.flags(c)
+}
+
 func showDirectory(w io.Writer, st directory.Status) {
 	row(w, "usable", yesNo(st.Usable))
 	row(w, "generation", st.Generation)
 	for _, f := range st.Feeds {
-		fmt.Fprintf(w, "\nfeed\t%s\n", f.Name)
-		if f.HasImage {
-			row(w, "  rows", fmt.Sprintf("%d %v, %d left out as faulty", f.Rows, f.RowsByKind, f.Faults))
-			row(w, "  age", fmt.Sprintf("%v%s", time.Duration(f.AgeSeconds)*time.Second, tooOld(f)))
-		} else {
-			row(w, "  rows", "nothing read yet: it answers \"cannot tell\"")
-		}
-		row(w, "  last reading", moment(f.LastGood))
-		row(w, "  last try", moment(f.LastTry))
-		row(w, "  next try", moment(f.NextTry))
-		if f.FirstFault != "" {
-			row(w, "  first fault", f.FirstFault)
-		}
-		if f.LastError != "" {
-			row(w, "  last error", f.LastError)
-		}
+		fmt.Fprintln(w)
+		showFeed(w, f)
 	}
 	if l := st.Live; l != nil {
 		fmt.Fprintf(w, "\nlive questions\t%d asked, %d failed%s\n", l.Asked, l.Failed, map[bool]string{true: ", held back for the moment"}[l.Refrains])
 	}
 	if len(st.Feeds) == 0 {
 		fmt.Fprintln(w, "\nno feed is configured: every answer is \"cannot tell\"")
+	}
+}
+
+func showFeed(w io.Writer, f directory.FeedStatus) {
+	row(w, "feed", f.Name)
+	if f.HasImage {
+		row(w, "  rows", fmt.Sprintf("%d %v, %d left out as faulty", f.Rows, f.RowsByKind, f.Faults))
+		row(w, "  generation", f.Generation)
+		row(w, "  age", fmt.Sprintf("%v%s", time.Duration(f.AgeSeconds)*time.Second, tooOld(f)))
+		row(w, "  last change", moment(f.Changed))
+	} else {
+		row(w, "  rows", "nothing read yet: it answers \"cannot tell\"")
+	}
+	row(w, "  last reading", moment(f.LastGood))
+	row(w, "  last try", moment(f.LastTry))
+	row(w, "  next try", moment(f.NextTry))
+	if f.FirstFault != "" {
+		row(w, "  first fault", f.FirstFault)
+	}
+	if f.LastError != "" {
+		row(w, "  last error", f.LastError)
+	}
+	if f.NotSaved != "" {
+		row(w, "  NOT SAVED", f.NotSaved+": a restart would not find this image")
+	}
+	if r := f.Refused; r != nil {
+		row(w, "  REFUSED", fmt.Sprintf("on %s, %d rows of %s: %s", moment(r.At), r.Rows, moment(r.Generated), r.Why))
+		if r.NotKept != "" {
+			row(w, "", "it could not be kept and cannot be accepted: "+r.NotKept)
+		} else {
+			row(w, "", "mssd directory accept "+f.Name+" puts it in force all the same")
+		}
 	}
 }
 

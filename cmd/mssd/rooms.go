@@ -37,7 +37,7 @@ func directoryConfig(c *Config, log *slog.Logger) directory.Config {
 	d := &c.Directory
 	dc := directory.Config{
 		StateDir: filepath.Join(c.DataDir, "state", "directory"),
-		Policy:   directory.Policy{Published: policyRow(d.Policy.Published), Unlisted: policyRow(d.Policy.Unlisted)},
+		Policy:   directory.Policy{Rows: directory.Rows{Published: policyRow(d.Policy.Published), Unlisted: policyRow(d.Policy.Unlisted)}},
 
 		StaleAfter: time.Duration(d.StaleAfter), CannotTellAfter: time.Duration(d.CannotTellAfter),
 		LiveDeadline: time.Duration(d.LiveDeadline), MaxLoss: float64(d.MaxLossPercent) / 100, Log: log,
@@ -47,7 +47,9 @@ func directoryConfig(c *Config, log *slog.Logger) directory.Config {
 			PasswordFile: l.PasswordFile, AnchorFiles: l.Anchors, CertFile: l.Cert, KeyFile: l.Key, External: l.External,
 			Attributes: directory.Attributes{Mail: l.Attributes.Mail, Kind: l.Attributes.Kind,
 				StructureType: l.Attributes.StructureType, StructureID: l.Attributes.StructureID,
-				PersonType: l.Attributes.PersonType, PersonID: l.Attributes.PersonID},
+				PersonType: l.Attributes.PersonType, PersonID: l.Attributes.PersonID, Profession: l.Attributes.Profession,
+				Name: l.Attributes.Name, GivenName: l.Attributes.GivenName, StructureName: l.Attributes.StructureName,
+				Service: l.Attributes.Service, Postcode: l.Attributes.Postcode, Town: l.Attributes.Town},
 			PageSize: uint32(l.PageSize), Every: time.Duration(l.Every)}
 	}
 	if x := d.Extraction; x != nil {
@@ -69,6 +71,9 @@ func directoryFaults(d *directory.Directory) []string {
 			out = append(out, fmt.Sprintf("directory feed %s: too old (%v): %s", f.Name, time.Duration(f.AgeSeconds)*time.Second, f.LastError))
 		case f.LastError != "":
 			out = append(out, fmt.Sprintf("directory feed %s: the last reading failed, the former image stays: %s", f.Name, f.LastError))
+		}
+		if f.NotSaved != "" {
+			out = append(out, fmt.Sprintf("directory feed %s: the image is not on disk, a restart would not find it: %s", f.Name, f.NotSaved))
 		}
 	}
 	return out
