@@ -2,8 +2,10 @@ package imapd
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
 	"mssd/imapd/wire"
@@ -44,35 +46,35 @@ func (c *conn) cmdAppend(cmd *wire.Command) (response, error) {
 	} else if bal.Full(lit.Size) {
 		return response{}, store.ErrOverQuota
 	}
-	blob, err := c.spool(lit)
+	blob, sum, err := c.spool(lit)
 	if err != nil {
 		return response{}, err
 	}
 	defer blob.Abort()
-	return c.appendTo(m, a, blob)
+	return c.appendTo(m, a, blob, sum)
 }
 
 // spool takes the message in. The end of the command is read before anything is stored: a command that goes
-// on stores nothing.
-func (c *conn) spool(lit *wire.Literal) (*store.Blob, error) {
+// on stores nothing. The second result is the SHA-256 of the message.
+func (c *conn) spool(lit *wire.Literal) (*store.Blob, [32]byte, error) {
 	blob, err := c.srv.Store.NewBlob()
 	if err != nil {
-		return nil, err
+		return nil, [32]byte{}, err
 	}
-	scan := message.NewScanner()
-	if err := c.receive(lit, blob, scan); err != nil {
+	scan, sum := message.NewScanner(), sha256.New()
+	if err := c.receive(lit, blob, scan, sum); err != nil {
 		blob.Abort()
-		return nil, err
+		return nil, [32]byte{}, err
 	}
 	meta, text := scan.Finish()
 	if err := blob.Finish(meta, text); err != nil {
 		blob.Abort()
-		return nil, err
+		return nil, [32]byte{}, err
 	}
-	return blob, nil
+	return blob, [32]byte(sum.Sum(nil)), nil
 }
 
-func (c *conn) receive(lit *wire.Literal, blob *store.Blob, scan *message.Scanner) error {
+func (c *conn) receive(lit *wire.Literal, blob *store.Blob, scan *message.Scanner, sum hash.Hash) error {
 	if err := lit.Accept(); err != nil {
 		return err
 	}
@@ -87,6 +89,7 @@ func (c *conn) receive(lit *wire.Literal, blob *store.Blob, scan *message.Scanne
 		if bytes.IndexByte(p, 0) >= 0 {
 			return errNULLiteral
 		}
+		sum.Write(p)
 		if _, werr := blob.Write(p); werr != nil {
 			return werr
 		}
@@ -108,9 +111,9 @@ func (c *conn) receive(lit *wire.Literal, blob *store.Blob, scan *message.Scanne
 	return err
 }
 
-func (c *conn) appendTo(m store.Mailbox, a wire.Append, blob *store.Blob) (response, error) {
+func (c *conn) appendTo(m store.Mailbox, a wire.Append, blob *store.Blob, sum [32]byte) (response, error) {
 	res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
-		Blob: blob,
+		Blob: blob, Once: c.appendOnce(m, a, sum),
 		Ops: []store.Op{store.AddMessage{Ref: m.Ref, Message: blob.ID(), Flags: storeFlag(a.Flags.System),
 			Keywords: a.Flags.Keywords, Date: a.Date, Size: blob.Size()}},
 		Events: []trace.Event{c.event(trace.Appended, m.Ref, "", trace.Attr{Key: trace.KeySize, Value: itoa(blob.Size())})},
@@ -118,6 +121,7 @@ func (c *conn) appendTo(m store.Mailbox, a wire.Append, blob *store.Blob) (respo
 	if err != nil {
 		return response{}, tryCreate(err)
 	}
+	c.appended(res.ID)
 	done := res.Ops[0]
 	if len(done.New) == 0 {
 		return okay("APPEND completed"), nil

@@ -42,6 +42,8 @@ type conn struct {
 	sel  *selected // nil unless a mailbox is selected; replaced whole
 	bye  bool      // the client was told that the connection ends
 
+	unconfirmed unconfirmed
+
 	condStore bool // the client knows of MODSEQ (RFC 7162, Section 3.1)
 	qresync   bool // it takes VANISHED in place of EXPUNGE (RFC 7162, Section 3.2)
 }
@@ -126,6 +128,7 @@ func (c *conn) step() bool {
 	if !c.countEarly() {
 		return false
 	}
+	c.heard()
 	c.run(cmd)
 	c.in.giveBack()
 	return c.out.flush() == nil && !c.bye

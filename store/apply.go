@@ -2,8 +2,10 @@ package store
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -240,7 +242,13 @@ func (a *apply) tryBatch(b *Batch) (*Result, error) {
 			return nil, fmt.Errorf("%w: Once without a body", ErrInvalid)
 		}
 		if first, ok := a.onceSeen(b.Once.Key); ok {
-			return a.duplicate(b, res, first)
+			there, err := a.firstIn(b.Once.In, first)
+			if err != nil {
+				return nil, err
+			}
+			if there != nil {
+				return a.duplicate(b, res, first, there)
+			}
 		}
 		if err := a.putOnce(b.Once.Key, b.Blob.id); err != nil {
 			return nil, err
@@ -266,8 +274,8 @@ func (a *apply) tryBatch(b *Batch) (*Result, error) {
 }
 
 // duplicate answers a batch that repeats a delivery whose 250 was not confirmed.
-func (a *apply) duplicate(b *Batch, res *Result, first trace.ID) (*Result, error) {
-	res.ID, res.Duplicate, res.Ops = first, true, nil
+func (a *apply) duplicate(b *Batch, res *Result, first trace.ID, there []OpResult) (*Result, error) {
+	res.ID, res.Duplicate, res.Ops = first, true, there
 	e := trace.Event{ID: first, Kind: trace.Duplicate}
 	if len(b.Events) > 0 {
 		e.Conn = b.Events[0].Conn
@@ -276,6 +284,43 @@ func (a *apply) duplicate(b *Batch, res *Result, first trace.ID) (*Result, error
 		a.dups = append(a.dups, b.Blob)
 	}
 	return res, a.event(e)
+}
+
+// maxLookBack bounds the search for the first message of a repetition: everybody waits for it.
+const maxLookBack = 10_000
+
+// firstIn says where in a mailbox a message is: nil when it is not there any more. Without a mailbox it counts wherever
+// it is.
+func (a *apply) firstIn(in Ref, first MessageID) ([]OpResult, error) {
+	if in == (Ref{}) {
+		return []OpResult{}, nil
+	}
+	b, err := a.box(in)
+	if errors.Is(err, ErrNoMailbox) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	prefix := appendRef(nil, in)
+	c := a.buckets[bktRow].Cursor()
+	k, v := c.Seek(keyRow(in, math.MaxUint32))
+	if k == nil {
+		k, v = c.Last()
+	} else if !bytes.HasPrefix(k, prefix) {
+		k, v = c.Prev()
+	}
+	for range maxLookBack {
+		if !bytes.HasPrefix(k, prefix) {
+			return nil, nil
+		}
+		row, err := decodeRow(k, v)
+		if err == nil && row.Message == first {
+			return []OpResult{{Ref: in, UIDValidity: b.UIDValidity, New: []Run{{row.UID, 1}}}}, nil
+		}
+		k, v = c.Prev() // damaged: Check reports it
+	}
+	return nil, nil
 }
 
 func (a *apply) op(op Op, b *Batch, res *OpResult) error {

@@ -22,6 +22,9 @@ type Batch struct {
 // nothing and yields the first ID (Result.Duplicate), until Confirm.
 type Once struct {
 	Key [32]byte // hash of the peer's DN, sender, recipients and the blob's hash
+	// In, when set, is the mailbox that must still hold the first message; else this batch is stored. Result.Ops[0] says
+	// where it is. It is looked for among the last 10,000 messages.
+	In Ref
 }
 
 // Op is one operation of a batch.
