@@ -136,6 +136,7 @@ func showRebuilt(w io.Writer, r *store.Rebuilt) {
 	for _, n := range r.Unopened {
 		fmt.Fprintf(w, "slot %d of keys does not open: its BAL is missing. Bring keys back from a backup and run this again with --force\n", n)
 	}
+	showEmpty(w, r.Empty)
 	if r.LostCount > 0 {
 		fmt.Fprintf(w, "%s in the folder lost: no key opens them, or they are damaged:\n", counted(r.LostCount, "body lies", "bodies lie"))
 	}
@@ -144,7 +145,22 @@ func showRebuilt(w io.Writer, r *store.Rebuilt) {
 	}
 	fmt.Fprint(w, `What only the index knew is gone. Now, before the daemon is started:
   a backup of the store, even an old one, is better: mssd restore. Without one:
-  every BAL is active, its mail is all in INBOX, unread; also what was moved, deleted or sent from here;
+  every BAL with mail is active, its mail is all in INBOX, unread; also what was moved, deleted or sent from here;
   nobody may log in: add the members again (mssd member add), then set states, quotas, holds and listings.
 `)
+}
+
+// showEmpty names BALs without mail after a rebuild.
+func showEmpty(w io.Writer, addrs []store.Address) {
+	if len(addrs) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%s without any mail: suspended (450), for its creation may have been broken off before anybody was told of it. mssd bal resume ADDRESS, or mssd bal close ADDRESS:\n", counted(len(addrs), "BAL", "BALs"))
+	const named = 20
+	for _, a := range addrs[:min(len(addrs), named)] {
+		fmt.Fprintf(w, "  %s\n", a)
+	}
+	if more := len(addrs) - named; more > 0 {
+		fmt.Fprintf(w, "  and %d more: mssd bal list\n", more)
+	}
 }

@@ -35,6 +35,8 @@ func TestRebuild(t *testing.T) {
 		h.addBAL(a, "ORG")
 		addrs = append(addrs, a)
 	}
+	const empty = "sans-courrier@test-officines.mssante.fr"
+	h.addBAL(empty, "ORG")
 	c, err := h.dial()
 	must(t, err)
 	want := map[string]map[[32]byte]int{addrs[0]: {}, addrs[1]: {}, addrs[2]: {}}
@@ -58,7 +60,7 @@ func TestRebuild(t *testing.T) {
 	must(t, os.Remove(h.path("data/index.db")))
 	must(t, os.Remove(h.path("data/meta.db")))
 	out, err := h.run("fsck", "--rebuild", "--config", h.config)
-	if err != nil || !strings.Contains(out, "3 BALs, 12 messages") || !strings.Contains(out, "6 bodies") || !strings.Contains(out, "member add") {
+	if err != nil || !strings.Contains(out, "4 BALs, 12 messages") || !strings.Contains(out, "suspended (450)") || !strings.Contains(out, "  "+empty+"\n") || !strings.Contains(out, "6 bodies") || !strings.Contains(out, "member add") {
 		t.Fatalf("rebuild: %v\n%s", err, out)
 	}
 	if out, err := h.run("fsck", "--config", h.config); err != nil || !strings.Contains(out, "no problem found") {
