@@ -80,7 +80,7 @@ func playTranscript(t *testing.T, script string) {
 			if got := s.line(); got != "" {
 				s.fail("line %d: the connection goes on: %q", i+1, got)
 			}
-		case "!clear", "", "#":
+		case "!clear", "", "#", "~":
 		default:
 			t.Fatalf("line %d: %q is no line of a transcript", i+1, line)
 		}
