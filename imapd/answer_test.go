@@ -119,7 +119,10 @@ func untaggedData(v []any) string {
 		case name == "" || slices.Contains(ignoredCodes, name):
 			return ""
 		case name == "PERMANENTFLAGS":
-			return name + " " + set(rest[0])
+			return "" // \* is told once here, each new keyword by Dovecot (RFC 3501, Section 7.1)
+		}
+		if name == "COPYUID" || name == "APPENDUID" {
+			rest = rest[1:] // the server's UIDVALIDITY
 		}
 		return name + " " + text(rest)
 	case "FLAGS":

@@ -42,7 +42,9 @@ func (c *conn) cmdStore(cmd *wire.Command) (response, error) {
 	if len(runs) == 0 {
 		return okay(cmd.Name + " completed"), nil
 	}
-	// What others changed before is told first, so that a silent change hides nothing but itself.
+	// What others changed before is told first, so that a silent change hides nothing but itself. A message that
+	// was told of just now is told of again after the change: a client that takes the last word for the flags is right
+	// then (RFC 9051, Section 6.4.6: "determinate without a race").
 	if err := c.sync(noExpunge); err != nil {
 		return response{}, err
 	}
@@ -107,7 +109,7 @@ func (c *conn) tellRows(res *store.Result, before store.ModSeq, silent, withUID 
 	c.newKeywords()
 	for _, r := range res.Ops[0].Rows {
 		switch {
-		case !silent:
+		case !silent || runsHold(c.sel.told, r.UID):
 			c.flagsOf(r, withUID)
 		case c.condStore:
 			c.modSeqOf(r, withUID)

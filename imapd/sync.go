@@ -24,6 +24,7 @@ type selected struct {
 	// recentFrom on within the snapshot, later ones run by run.
 	recent   []store.Run
 	own      []ownChange
+	told     []store.Run // whose flags the last sync told, ascending
 	keywords []string
 	watch    *store.Watcher
 }
@@ -68,9 +69,11 @@ func (c *conn) sync(how announce) error {
 		c.exists()
 	}
 	c.newKeywords()
+	s.told = nil
 	for _, r := range ch.Rows {
 		if r.UID < old && !hides(s.own, r) {
 			c.flagsOf(r, false)
+			s.told = addRun(s.told, r.UID, 1)
 		}
 	}
 	s.own = nil

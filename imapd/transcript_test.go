@@ -12,6 +12,8 @@ import (
 // TestTranscripts plays testdata/imap/*.txt. "C:" is sent, "S:" must come next and match; in an S line <...> stands
 // for a regular expression and the rest for itself. "S*:" lines may come in any order among themselves. "!deliver BOX
 // NAME" delivers a message of messages or NAME.eml, "!ok" is a command that must succeed, whatever else it answers, "!other" the same of a second session, "!tls" makes the handshake, "!clear" at the top asks for the STARTTLS front.
+// "~ why" and "~~ why" stand before a command that Dovecot answers otherwise, or does not get; "!alone why" keeps the whole
+// from Dovecot (TestTranscriptsAgainstDovecot).
 // A C line that ends in "{n}" or "{n+}" is followed by its literal on the next C line, as it stands.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("../testdata/imap/*.txt")
@@ -80,7 +82,7 @@ func playTranscript(t *testing.T, script string) {
 			if got := s.line(); got != "" {
 				s.fail("line %d: the connection goes on: %q", i+1, got)
 			}
-		case "!clear", "", "#", "~":
+		case "!clear", "", "#", "~", "~~", "!alone":
 		default:
 			t.Fatalf("line %d: %q is no line of a transcript", i+1, line)
 		}
