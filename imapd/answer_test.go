@@ -129,6 +129,8 @@ func untaggedData(v []any) string {
 		return "FLAGS " + set(v[1])
 	case "LIST", "LSUB":
 		return first + " " + set(v[1], `\MARKED`, `\UNMARKED`, `\SUBSCRIBED`) + " " + text(v[2:])
+	case "SORT", "THREAD":
+		return text(v) // here the order is the answer
 	case "SEARCH":
 		return "SEARCH " + set(v[1:])
 	case "STATUS":
