@@ -203,6 +203,48 @@ func TestManifestThatLies(t *testing.T) {
 	}))
 }
 
+// A manifest in another order than the mail is kept in memory only so far as there is room, and each line gives its room back.
+func TestManifestOutOfOrder(t *testing.T) {
+	const head = `{"export":{"mssd_mail":1}}` + "\n"
+	line := func(path string) string {
+		return `{"message":{"path":"` + path + `","keywords":[` + strings.Repeat(`"a","a",`, 1000) + `"b"],"flags":[` + strings.Repeat(`"x",`, 1000) + `"\\SEEN"]}}` + "\n"
+	}
+	size := int64(len(line("1")) - 1)
+	read := func(room int64, lines ...string) *manifest {
+		m, err := readManifest(io.NopCloser(strings.NewReader(head + strings.Join(lines, ""))))
+		must(t, err)
+		m.room = room
+		return m
+	}
+	m := read(2*size, line("1"), line("2"), line("3"), line("4"))
+	for _, path := range []string{"3", "1", "2", "4"} {
+		l, err := m.message(path)
+		if err != nil || l == nil || fmt.Sprint(l.Keywords, l.Flags) != `[a b] [\Seen]` {
+			t.Errorf("%s: %+v, %v", path, l, err)
+		}
+	}
+	if m.room != 2*size {
+		t.Errorf("%d octets of room are left, want %d", m.room, 2*size)
+	}
+	if _, err := read(2*size, line("1"), line("2"), line("3"), line("4")).message("4"); !errors.Is(err, ErrSource) {
+		t.Errorf("three lines in the room of two: %v", err)
+	}
+}
+
+func TestVerified(t *testing.T) {
+	const sum = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" // of "hello"
+	for text, want := range map[string]error{"hello": nil, "hellO": ErrChanged, "hell": ErrChanged, "": ErrChanged} {
+		for _, s := range []string{sum, strings.ToUpper(sum)} {
+			if got, err := io.ReadAll(Verified(strings.NewReader(text), s)); !errors.Is(err, want) || string(got) != text {
+				t.Errorf("%q: %q, %v", text, got, err)
+			}
+		}
+		if _, err := io.ReadAll(Verified(strings.NewReader(text), "")); err != nil {
+			t.Errorf("%q without a sum: %v", text, err)
+		}
+	}
+}
+
 func TestCRLF(t *testing.T) {
 	for in, want := range map[string]string{"": "", "\n": "\r\n", "\r\n": "\r\n", "a\nb\r\nc\r\r\n\n": "a\r\nb\r\nc\r\r\n\r\n", "\r": "\r"} {
 		for size := 1; size < 4; size++ { // however it is cut

@@ -141,7 +141,7 @@ func (m *maildirWriter) Message(msg Message, body io.Reader) (string, error) {
 	} else if err != nil {
 		return "", err
 	}
-	return sum, cmp.Or(err, m.lines.line(manifestLine{Message: &messageLine{filepath.Join(dir, base), msg}}))
+	return sum, cmp.Or(err, m.lines.line(manifestLine{Message: &messageLine{Path: filepath.Join(dir, base), Message: msg}}))
 }
 
 // write writes a message and completes what is known of it.

@@ -102,6 +102,7 @@ const (
 	maxLine      = 64 << 10  // octets of a line of the manifest
 	maxManifest  = 8 << 30   // octets of a manifest
 	maxStash     = 1 << 20   // lines of a manifest that are out of order
+	maxStashed   = 256 << 20 // octets of these
 	maxDirectory = 160 << 20 // octets of a ZIP's list of entries: some 1.5 million
 	maxSmall     = 1 << 20   // octets of dovecot-keywords and subscriptions
 )

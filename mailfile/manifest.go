@@ -39,6 +39,7 @@ type messageLine struct {
 	// Path is the entry in a ZIP; in a Maildir folder/name without the flags at its end.
 	Path string `json:"path"`
 	Message
+	size int64 // of the line, octets
 }
 
 type endLine struct {
@@ -78,12 +79,13 @@ type manifest struct {
 	mailboxes []mailboxLine
 	next      *messageLine // read, not asked for
 	stash     map[string]*messageLine
+	room      int64 // octets of lines that may be kept yet; each gives back what it took
 	ended     bool
 }
 
 // readManifest reads the lines before the messages.
 func readManifest(r io.ReadCloser) (*manifest, error) {
-	m := &manifest{lines: bufio.NewScanner(io.LimitReader(r, maxManifest)), close: r}
+	m := &manifest{room: maxStashed, lines: bufio.NewScanner(io.LimitReader(r, maxManifest)), close: r}
 	m.lines.Buffer(make([]byte, 0, 4096), maxLine)
 	for first := true; ; first = false {
 		l, err := m.read()
@@ -120,6 +122,10 @@ func (m *manifest) read() (manifestLine, error) {
 	if err := json.Unmarshal(m.lines.Bytes(), &l); err != nil {
 		return l, fmt.Errorf("%w: manifest: %w", ErrSource, err)
 	}
+	if l.Message != nil { // many short words would take more memory than the line
+		l.Message.Keywords, l.Message.Flags = keywords(l.Message.Keywords), systemOnes(l.Message.Flags)
+		l.Message.size = int64(len(m.lines.Bytes()))
+	}
 	return l, nil
 }
 
@@ -130,6 +136,7 @@ func (m *manifest) message(path string) (*messageLine, error) {
 	}
 	if l, ok := m.stash[path]; ok {
 		delete(m.stash, path)
+		m.room += l.size
 		return l, nil
 	}
 	for {
@@ -149,13 +156,14 @@ func (m *manifest) message(path string) (*messageLine, error) {
 			return nil, nil
 		case l.Path == path:
 			return l, nil
-		case len(m.stash) == maxStash:
+		case len(m.stash) == maxStash, l.size > m.room:
 			return nil, fmt.Errorf("%w: the manifest is in another order than the mail", ErrSource)
 		}
 		if m.stash == nil {
 			m.stash = map[string]*messageLine{}
 		}
-		m.stash[l.Path] = l
+		m.stash[l.Path] = l // a path told twice keeps its room
+		m.room -= l.size
 	}
 }
 
@@ -194,6 +202,17 @@ var systemFlags = []struct {
 	letter byte
 	name   string
 }{{'D', `\Draft`}, {'F', `\Flagged`}, {'R', `\Answered`}, {'S', `\Seen`}, {'T', `\Deleted`}}
+
+// systemOnes keeps the flags that there are, each once.
+func systemOnes(flags []string) []string {
+	var out []string
+	for _, f := range systemFlags {
+		if slices.ContainsFunc(flags, func(s string) bool { return strings.EqualFold(s, f.name) }) {
+			out = append(out, f.name)
+		}
+	}
+	return out
+}
 
 // keywords keeps what can be a keyword (RFC 9051, Section 9, flag-keyword), each once.
 func keywords(words []string) []string {

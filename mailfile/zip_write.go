@@ -110,7 +110,7 @@ func (z *zipWriter) Message(m Message, body io.Reader) (string, error) {
 		return "", err
 	}
 	m.Damaged = err != nil // what could be read is there, and is told to be no whole
-	if lerr := z.lines.line(manifestLine{Message: &messageLine{name, m}}); lerr != nil {
+	if lerr := z.lines.line(manifestLine{Message: &messageLine{Path: name, Message: m}}); lerr != nil {
 		return "", lerr
 	}
 	return sum, err

@@ -125,10 +125,10 @@ func (i *importing) send(im *admin.Import) error {
 		}
 		defer file.Close()
 		if m.BareLF {
-			return im.Message(doc, file, error.Error)
+			return im.Message(doc, mailfile.Verified(file, m.SHA256), error.Error)
 		}
 		mend := &mailfile.CRLF{R: file}
-		err = im.Message(doc, mend, error.Error)
+		err = im.Message(doc, mailfile.Verified(mend, m.SHA256), error.Error)
 		if mend.Mended {
 			i.mu.Lock()
 			i.done.Mended++

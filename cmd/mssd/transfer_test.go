@@ -172,6 +172,47 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
+// A message whose file was changed after the export is refused by name, the others come in; one whose line ends were made LF
+// by another program is the same message.
+func TestImportComparesTheSum(t *testing.T) {
+	d := openDesk(t)
+	const from, to = store.Address("from@example.test"), store.Address("to@example.test")
+	bal := storetest.AddBAL(t, d.st, from, store.ORG)
+	storetest.AddBAL(t, d.st, to, store.ORG)
+	for i := range 3 {
+		d.fill(t, bal.ID, "INBOX", store.AddMessage{Date: time.Unix(int64(i), 0)}, fmt.Appendf(nil, "Subject: %d\r\n\r\nposologie: 1\r\n", i))
+	}
+	dest := filepath.Join(t.TempDir(), "out")
+	d.exportTo(t, from, dest, "maildir")
+	files, err := filepath.Glob(filepath.Join(dest, "[cn]*", "*")) // cur, new
+	must(t, err)
+	changed := ""
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		must(t, err)
+		switch {
+		case bytes.HasPrefix(b, []byte("Subject: 0")):
+			changed, b = filepath.Base(f), bytes.Replace(b, []byte("posologie: 1"), []byte("posologie: 9"), 1)
+		case bytes.HasPrefix(b, []byte("Subject: 1")):
+			b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
+		default:
+			continue
+		}
+		must(t, os.WriteFile(f, b, 0o600))
+	}
+	src, err := mailfile.Open(dest)
+	must(t, err)
+	defer src.Close()
+	var warn bytes.Buffer
+	i := &importing{src: src, warn: &warn, p: newProgress(nil, true), done: imported{Address: string(to)}}
+	if err := i.run(context.Background(), d.client, admin.TransferHead{}); err != nil || i.done.Stored != 2 || i.done.Refused != 1 {
+		t.Errorf("%+v, %v; want 2 stored, 1 refused", i.done, err)
+	}
+	if changed == "" || !strings.Contains(warn.String(), changed) || !strings.Contains(warn.String(), "SHA-256") {
+		t.Errorf("it says %q, want the name %q and why", warn.String(), changed)
+	}
+}
+
 // Messages whose files end lines in LF alone, as other programs write them, come in as mail travels.
 func TestImportMendsLineEnds(t *testing.T) {
 	d := openDesk(t)
