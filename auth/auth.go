@@ -18,6 +18,7 @@ var (
 	ErrThrottled   = errors.New("auth: too many failed logins")
 	ErrUnavailable = errors.New("auth: not possible for now")
 	ErrPrivacy     = errors.New("auth: not without TLS") // for the fronts: they know whether there is TLS
+	ErrSessionOver = errors.New("auth: the session has lasted as long as it may")
 	ErrWithdrawn   = errors.New("auth: the right is not in force any more")
 )
 
@@ -32,6 +33,8 @@ type Config struct {
 	Now         func() time.Time
 	// UserFree and AddrFree are the failures that cost nothing, per user and per network address; 5 and 100.
 	UserFree, AddrFree int
+	PSC                *PSC          // verifies access tokens; nil: none are taken
+	MaxSession         time.Duration // after which a session begun with a token ends; 0: never
 }
 
 // Grant is one BAL that a principal may open.
@@ -42,9 +45,10 @@ type Grant struct {
 
 // Principal is who logged in.
 type Principal struct {
-	Person string  // id of the member
-	Grants []Grant // at least one; the first is the BAL named at login
-	Method string  // "password"
+	Person string    // id of the member
+	Grants []Grant   // at least one; the first is the BAL named at login
+	Method string    // "password" or "psc"
+	Until  time.Time // when the session ends at the latest; zero: no such end
 }
 
 // LogValue gives what may be logged: the person and the addresses of the BALs.
@@ -67,7 +71,14 @@ type Authenticator struct {
 	cache cache
 	users throttle
 	addrs throttle
+
+	forgers throttle // addresses that bring tokens the issuer never made
+	persons throttle // whom their token names, on BALs that they may not open
 }
+
+// personFree is how often a person may try a BAL that they may not open before they wait: their software tries each BAL it
+// knows, and goes on trying one whose right has ended.
+const personFree = 60
 
 // New makes an Authenticator. Costs out of bounds are replaced by the default ones.
 func New(cfg Config) *Authenticator {
@@ -103,6 +114,9 @@ func New(cfg Config) *Authenticator {
 		cache: newCache(cfg.Cache),
 		users: throttle{free: cfg.UserFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
 		addrs: throttle{free: cfg.AddrFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
+
+		forgers: throttle{free: cfg.AddrFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
+		persons: throttle{free: personFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
 	}
 }
 
@@ -183,6 +197,9 @@ func (a *Authenticator) Check(p *Principal, g Grant) error {
 		return ErrWithdrawn
 	}
 	now := a.cfg.Now()
+	if !p.Until.IsZero() && !now.Before(p.Until) {
+		return ErrSessionOver
+	}
 	for _, m := range a.cfg.Store.Members(bal.ID) {
 		// Roles count down: Owner may all that Writer may, Writer all that Reader may.
 		if m.ID == p.Person && m.Active(now) && m.Role != 0 && m.Role <= g.Role {

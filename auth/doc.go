@@ -18,11 +18,23 @@
 //  4. The memory and processors that hashing takes are bounded (MaxParallel × the cost of a hash, itself bounded), and so
 //     is what throttle and cache remember.
 //
-// It does not speak SASL and knows no tokens or certificates yet.
+// Where an issuer is configured (PSC), Token takes an access token of Pro Santé Connect instead: the front gives the
+// address of the BAL, the token says who the person is, and the members of the BAL say whether this person may open it.
+// A token is verified here (signature, issuer, dates, parties) and then by the issuer's own word (introspection), which is
+// remembered for a minute. Begin gives a SASL exchange for a front to carry, on whatever wire.
+//
+//  5. A token stands in no log, error or file: what is remembered of it is its hash.
+//  6. An issuer that cannot be asked is ErrUnavailable, never a refusal; a client waits for it 2 s at the most, and after
+//     three failures in a row nobody does. Tokens that were found good lately stay good meanwhile.
+//  7. Only failures that are guesses count against an address: a token that the issuer signed is none, however old.
+//
+// It knows no certificates as a login yet.
 //
 // Security: user name and password are an attacker's input, bounded before any work. The throttle grows with failures per
 // user and per address of the network; a success from a workstation does not wait for the mistakes of its neighbours
-// until these are many.
+// until these are many. The issuer is reached over TLS under the configured authorities, its answers are bounded, no
+// redirection is followed: a token would go with it.
 //
-// Standards: RFC 9106 (argon2id), the PHC string format.
+// Standards: RFC 9106 (argon2id), the PHC string format; RFC 7515, 7517, 7519 and 8725 (tokens), RFC 7662 (introspection),
+// RFC 8705 (bound tokens), RFC 4616, RFC 7628 and XOAUTH2 (SASL).
 package auth

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"mssd/auth"
 	"mssd/imapd/wire"
 )
 
@@ -172,7 +173,9 @@ func (c *conn) stillAllowed() error {
 	if c.sel != nil {
 		grant = c.sel.grant
 	}
-	if err := c.srv.Auth.Check(c.user.who, grant); err != nil {
+	if err := c.srv.Auth.Check(c.user.who, grant); errors.Is(err, auth.ErrSessionOver) {
+		return err
+	} else if err != nil {
 		return errRight
 	}
 	return nil

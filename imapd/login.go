@@ -11,7 +11,6 @@ import (
 
 	"mssd/auth"
 	"mssd/imapd/wire"
-	"mssd/store"
 	"mssd/trace"
 )
 
@@ -22,7 +21,6 @@ const maxSASL = 16 << 10
 var (
 	capsBase  = []string{"IMAP4rev1", "LITERAL-", "SASL-IR", "ID"}
 	capsClear = []string{"STARTTLS", "LOGINDISABLED"}
-	capsEarly = []string{"AUTH=PLAIN"}
 	capsUser  = []string{"ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE",
 		"LIST-EXTENDED", "LIST-STATUS", "ESEARCH", "STATUS=SIZE", "CONDSTORE", "QRESYNC"}
 )
@@ -41,7 +39,7 @@ func (c *conn) capabilities() string {
 	case clear_:
 		more = capsClear
 	case secured:
-		more = capsEarly
+		more = c.capsLogin()
 	}
 	for _, s := range more {
 		b.WriteString(" " + s)
@@ -149,40 +147,14 @@ func (c *conn) cmdLogin(cmd *wire.Command) (response, error) {
 	if c.tls == nil {
 		return response{}, auth.ErrPrivacy
 	}
+	if !c.srv.offers(auth.Plain) {
+		return response{}, errNoPasswords
+	}
 	args, err := wire.ParseLogin(cmd)
 	if err != nil {
 		return response{}, err
 	}
 	return c.password(args.User, args.Password)
-}
-
-// AUTHENTICATE PLAIN: RFC 9051, Section 6.2.2; RFC 4616; RFC 4959 for the initial response.
-func (c *conn) cmdAuthenticate(cmd *wire.Command) (response, error) {
-	if c.tls == nil {
-		return response{}, auth.ErrPrivacy
-	}
-	args, err := wire.ParseAuthenticate(cmd)
-	if err != nil {
-		return response{}, err
-	}
-	if args.Mechanism != "PLAIN" {
-		return response{}, no("", "This mechanism is not offered")
-	}
-	msg := args.Initial
-	if !args.HasInitial {
-		if msg, err = c.challenge(nil); err != nil {
-			return response{}, err
-		}
-	}
-	parts := bytes.Split(msg, []byte{0})
-	if len(parts) != 3 || len(parts[1]) == 0 {
-		return response{}, bad("", "This is not a PLAIN message")
-	}
-	// Acting for somebody else is a matter of grants, not of the authorisation identity.
-	if len(parts[0]) > 0 && !bytes.EqualFold(parts[0], parts[1]) {
-		return response{}, no("AUTHORIZATIONFAILED", "The authorisation identity must be the login name")
-	}
-	return c.password(string(parts[1]), string(parts[2]))
 }
 
 // challenge sends a SASL challenge and reads the answer.
@@ -209,14 +181,7 @@ func (c *conn) password(name, password string) (response, error) {
 	if err != nil {
 		return c.loginFailed(err)
 	}
-	if len(p.Grants) == 0 {
-		return c.loginFailed(auth.ErrCredentials)
-	}
-	c.loggedIn(p)
-	c.log.Info("login", "user", p)
-	c.record(trace.Login, store.Ref{BAL: c.home().ID}, "", trace.Attr{Key: trace.KeyMethod, Value: p.Method},
-		trace.Attr{Key: trace.KeyRemote, Value: c.remote.String()})
-	return response{statusOK, "CAPABILITY " + c.capabilities(), "Logged in"}, nil
+	return c.welcome(p)
 }
 
 // loginFailed answers a refused login; after too many the connection ends. The name that was tried is not
@@ -226,8 +191,9 @@ func (c *conn) loginFailed(err error) (response, error) {
 		c.failures++
 	}
 	c.guard.Line(c.log, slog.LevelInfo, "login refused", "", "err", err)
-	c.srv.refusals.Add(trace.Alike{Who: trace.Network(c.remote), Cmd: "LOGIN", Code: refusal(err)}, trace.Event{Time: c.srv.Now(), Kind: trace.LoginRefused, Conn: c.guard.ID(),
-		Attrs: []trace.Attr{{Key: trace.KeyReason, Value: refusal(err)}, {Key: trace.KeyRemote, Value: c.remote.String()}}})
+	who, person, bal := c.refusedWho(err)
+	c.srv.refusals.Add(trace.Alike{Who: who, Cmd: "LOGIN", Code: refusal(err)}, trace.Event{Time: c.srv.Now(), Kind: trace.LoginRefused, Conn: c.guard.ID(),
+		Person: person, BAL: bal, Attrs: []trace.Attr{{Key: trace.KeyReason, Value: refusal(err)}, {Key: trace.KeyRemote, Value: c.remote.String()}}})
 	if c.failures >= c.srv.MaxFailures {
 		r := c.answer("LOGIN", err)
 		c.out.line("* BYE [" + r.code + "] Too many failed logins")
@@ -238,7 +204,10 @@ func (c *conn) loginFailed(err error) (response, error) {
 
 // refusal names why a login failed, for the trace.
 func refusal(err error) string {
+	var r *auth.Refusal
 	switch {
+	case errors.As(err, &r):
+		return r.Reason
 	case errors.Is(err, auth.ErrThrottled):
 		return "Throttled"
 	case errors.Is(err, auth.ErrUnavailable):

@@ -63,6 +63,7 @@ func respond(err error) (r response, known bool) {
 	var f *fault
 	var syn *wire.SyntaxError
 	var fatal *wire.FatalError
+	var ref *auth.Refusal
 	switch {
 	case errors.As(err, &f):
 		return f.response, true
@@ -106,11 +107,23 @@ func respond(err error) (r response, known bool) {
 		return response{statusNO, "TOOBIG", "The message is too large"}, true
 	case errors.Is(err, errGone):
 		return response{statusBYE, "", "The selected mailbox no longer exists"}, true
+	case errors.Is(err, auth.ErrSessionOver):
+		return response{statusBYE, "", "The session has lasted as long as it may, log in again"}, true
 	case errors.Is(err, errRight):
 		return response{statusBYE, "", "Your right to this mailbox has ended"}, true
 
+	case errors.As(err, &ref) && ref.Person != "" && errors.Is(err, auth.ErrCredentials):
+		return response{statusNO, "AUTHENTICATIONFAILED", "This person may not open this mailbox"}, true
+	case errors.As(err, &ref) && errors.Is(err, auth.ErrCredentials):
+		return response{statusNO, "AUTHENTICATIONFAILED", "The access token was refused"}, true
 	case errors.Is(err, auth.ErrCredentials):
 		return response{statusNO, "AUTHENTICATIONFAILED", "The name or the password is wrong"}, true
+	case errors.Is(err, auth.ErrMechanism):
+		return response{statusNO, "", "This mechanism is not offered"}, true
+	case errors.Is(err, auth.ErrMessage):
+		return response{statusBAD, "", "This is not a message of the mechanism"}, true
+	case errors.Is(err, auth.ErrIdentity):
+		return response{statusNO, "AUTHORIZATIONFAILED", "The authorisation identity must be the login name"}, true
 	case errors.Is(err, auth.ErrThrottled):
 		return response{statusNO, "UNAVAILABLE", "Too many failed logins, try later"}, true
 	case errors.Is(err, auth.ErrUnavailable):

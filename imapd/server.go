@@ -29,6 +29,9 @@ type Server struct {
 	Auth     *auth.Authenticator // needed
 	Log      *slog.Logger        // nil: slog.Default()
 
+	// Mechanisms are the SASL mechanisms offered; nil: PLAIN. LOGIN, the command, is there where PLAIN is.
+	Mechanisms []string
+
 	MaxMessage      int64         // octets of an APPEND, advertised as APPENDLIMIT; 0: 100 MiB
 	MaxConns        int           // live connections in all; 0: 10,000
 	MaxConnsPerAddr int           // live connections of one address; 0: 200

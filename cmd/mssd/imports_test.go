@@ -23,7 +23,7 @@ var mayImport = map[string][]string{
 	"directory":           {"tlsconf", "directory/whitelist"},
 	"store":               {"message", "trace"},
 	"store/backup":        {"store", "trace"},
-	"auth":                {"store", "directory", "tlsconf"},
+	"auth":                {"store", "directory", "tlsconf", "tlsconf/fetch"},
 	"delivery":            {"message", "store", "directory", "trace", "tlsconf"},
 	"smtpd":               {"auth", "delivery", "store", "directory", "directory/whitelist", "tlsconf", "tlsconf/guard", "trace", "message"},
 	"imapd/wire":          {},
@@ -38,6 +38,7 @@ var testOnly = map[string][]string{
 	"store/storetest":     {},
 	"store/crashtest":     {},
 	"directory/slapdtest": {},
+	"auth/psctest":        {},
 }
 
 func TestImports(t *testing.T) {

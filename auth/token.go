@@ -1,0 +1,99 @@
+package auth
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"mssd/store"
+)
+
+// Refusal is a login that was refused, with what the trace says of it. It wraps ErrCredentials or ErrThrottled.
+type Refusal struct {
+	Err    error
+	Reason string        // a name: TokenExpired, NoRight …
+	Person string        // member id of who tried, "" where nobody knows
+	BAL    store.Address // that was named, "" where it is none of ours
+}
+
+func (r *Refusal) Error() string { return r.Err.Error() + ": " + r.Reason }
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Peer is who is at the other end of a connection.
+type Peer struct {
+	Remote netip.Addr
+	Cert   *x509.Certificate // shown over TLS, nil none; nobody has judged it
+}
+
+// Token checks an access token with which somebody wants to open a BAL. The token says who it is, the members of the BAL
+// whether they may.
+func (a *Authenticator) Token(ctx context.Context, address, token string, peer Peer) (*Principal, error) {
+	if a.cfg.PSC == nil {
+		return nil, &Refusal{Err: ErrCredentials, Reason: "NoIssuer"}
+	}
+	now, addrKey := a.cfg.Now(), throttleAddr(peer.Remote)
+	// Whoever has forged tokens waits; a good one from behind the same address, seen before, does not.
+	if a.forgers.blocked(addrKey, now) && !a.cfg.PSC.known(token) {
+		return nil, &Refusal{Err: ErrThrottled, Reason: "Throttled"}
+	}
+	id, err := a.cfg.PSC.identify(ctx, token, peer.Cert)
+	var fault *tokenFault
+	switch {
+	case errors.As(err, &fault):
+		// A token that the issuer signed is no guess, however often a workstation brings it when it is over.
+		if !fault.signed {
+			a.forgers.fail(addrKey, now)
+		}
+		return nil, &Refusal{Err: ErrCredentials, Reason: fault.reason, Person: fault.person}
+	case err != nil:
+		return nil, err
+	}
+	bal, m, reason, err := a.memberOf(address, id.person, now)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if reason != "" {
+		// Who may open the BAL never comes here: nobody is kept from theirs by what their software tries elsewhere.
+		if a.persons.blocked(id.person, now) {
+			return nil, &Refusal{Err: ErrThrottled, Reason: "Throttled", Person: id.person, BAL: bal.Address}
+		}
+		a.persons.fail(id.person, now)
+		return nil, &Refusal{Err: ErrCredentials, Reason: reason, Person: id.person, BAL: bal.Address}
+	}
+	p := &Principal{Person: m.ID, Method: "psc", Grants: []Grant{{BAL: bal, Role: m.Role}}}
+	if a.cfg.MaxSession > 0 {
+		p.Until = now.Add(a.cfg.MaxSession)
+	}
+	return p, nil
+}
+
+// memberOf finds the membership of a person in a BAL, or the reason why it opens nothing.
+func (a *Authenticator) memberOf(address, person string, now time.Time) (bal store.BAL, m store.Member, reason string, err error) {
+	if len(address) > maxUser {
+		return bal, m, "NoBAL", nil
+	}
+	bal, err = a.cfg.Store.BAL(store.Address(strings.ToLower(address)))
+	switch {
+	case errors.Is(err, store.ErrUnavailable):
+		return bal, m, "", err
+	case err != nil:
+		return store.BAL{}, m, "NoBAL", nil
+	case bal.State != store.Active:
+		return bal, m, "BALNotActive", nil
+	}
+	reason = "NoRight"
+	for _, o := range a.cfg.Store.Members(bal.ID) {
+		switch {
+		case !strings.EqualFold(o.ID, person):
+		case o.Active(now):
+			return bal, o, "", nil
+		default:
+			reason = "RightNotInForce"
+		}
+	}
+	return bal, m, reason, nil
+}
