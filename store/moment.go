@@ -211,7 +211,8 @@ func (b *SealedBody) Close() error { return b.close() }
 const bodyInMemory = 32 << 20
 
 // Body reads the file of a body. With open it is opened with its key to the last frame; where no key is at hand the error
-// is ErrNoKey and the body is yielded all the same. ErrMissing, ErrCorrupt: the disk does not hold what was stored.
+// is ErrNoKey and the body is yielded all the same. ErrMissing, ErrCorrupt: the disk does not hold what was stored; any
+// other error says nothing of the body.
 // buf, which may be nil, is used for small ones and must not be used again before Close.
 func (n *Moment) Body(id MessageID, open bool, buf *bytes.Buffer) (*SealedBody, error) {
 	f, end, err := n.s.openEnd(id)
@@ -229,14 +230,18 @@ func (n *Moment) Body(id MessageID, open bool, buf *bytes.Buffer) (*SealedBody, 
 		_, err := io.Copy(buf, io.NewSectionReader(f, 0, size))
 		f.Close()
 		if err != nil {
-			return nil, fmt.Errorf("store: body %s: %w", id, err)
+			return nil, fmt.Errorf("store: body %s: %w", id, badMedia(err))
 		}
 		b.ReaderAt, b.close = bytes.NewReader(buf.Bytes()), func() error { return nil }
 	}
 	h := sha256.New()
-	if k, err := io.Copy(h, io.NewSectionReader(b, 0, size)); err != nil || k != size {
+	k, err := io.Copy(h, io.NewSectionReader(b, 0, size))
+	if err == nil && k != size {
+		err = corrupt("body is cut off")
+	}
+	if err != nil {
 		b.Close()
-		return nil, fmt.Errorf("body %s: %w", id, errors.Join(err, corrupt("body is cut off")))
+		return nil, fmt.Errorf("body %s: %w", id, badMedia(err))
 	}
 	h.Sum(b.Sum[:0])
 	if !open {
@@ -274,7 +279,7 @@ func (s *Store) openWhole(id MessageID, src source) error {
 	var noKey error
 	key, err := s.contentKey(id)
 	switch {
-	case errors.Is(err, ErrMissing):
+	case err != nil && !errors.Is(err, ErrCorrupt):
 		return err
 	case err != nil:
 		noKey = fmt.Errorf("%w: %w", ErrNoKey, err)

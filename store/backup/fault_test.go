@@ -240,6 +240,38 @@ func TestDamagedStore(t *testing.T) {
 	}
 }
 
+// TestBodyOutOfReach: a body that cannot be opened for a reason of the system says nothing of the body. The run fails, no
+// generation and no registered key is left, and the next run has all; where an older generation has it, it is not asked for.
+func TestBodyOutOfReach(t *testing.T) {
+	w := newWorld(t)
+	w.deliver(3)
+	w.backup(backup.Options{})
+	ids := w.deliver(3)
+	path := filepath.Join(w.path("store"), store.BodyFile(ids[1]))
+	must(t, os.Rename(path, path+".away"))
+	must(t, os.Symlink(filepath.Base(path), path)) // ELOOP
+	for _, fast := range []bool{false, true} {
+		r, err := w.try(context.Background(), backup.Options{Fast: fast})
+		if err == nil || errors.Is(err, store.ErrCorrupt) || !strings.Contains(err.Error(), ids[1].String()) || r.DamagedAll > 0 {
+			t.Errorf("fast %v: %+v, %v; want an error that names the body", fast, r, err)
+		}
+	}
+	known, err := w.s.Backups()
+	must(t, err)
+	for _, b := range known[1:] {
+		if b.Forgotten.IsZero() || !b.Done.IsZero() {
+			t.Errorf("a failed run is registered as if there were something of it: %+v", b)
+		}
+	}
+	if v := w.verify(w.key); v.Generations != 1 || len(v.Faults) > 0 {
+		t.Errorf("verify: %+v", v)
+	}
+	must(t, os.Rename(path+".away", path))
+	if r := w.backup(backup.Options{}); r.DamagedAll != 0 || r.Bodies != 6 {
+		t.Errorf("afterwards: %+v", r)
+	}
+}
+
 // breaking is a Source that breaks off after so many steps, as a daemon does that is killed.
 type breaking struct {
 	backup.Source

@@ -200,8 +200,10 @@ func (s *local) body(id trace.ID, ask Ask, fn func(Body, io.Reader) error) error
 		b.Status = Locked
 	case errors.Is(err, store.ErrMissing):
 		b.Status = Missing
-	case err != nil:
+	case errors.Is(err, store.ErrCorrupt):
 		b.Status = Damaged
+	case err != nil:
+		return fmt.Errorf("%w; the body may be whole, run the backup again", err) // too many open files, a disk that went away
 	}
 	if !b.Status.There() {
 		return fn(b, nil)
