@@ -9,12 +9,21 @@ import (
 
 // badMedia names an answer of the disk that says: what was written here cannot be read.
 func badMedia(err error) error {
-	for _, e := range []syscall.Errno{syscall.EIO, syscall.EUCLEAN, syscall.EBADMSG, syscall.ENODATA} {
-		if errors.Is(err, e) {
-			return fmt.Errorf("%w: %w", ErrCorrupt, err)
-		}
+	if BadMedia(err) {
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	return err
+}
+
+// BadMedia reports an answer of the disk that says: what was written here cannot be read. Any other error of reading
+// (too many open files, a right that is missing) says nothing of what is there.
+func BadMedia(err error) bool {
+	for _, e := range []syscall.Errno{syscall.EIO, syscall.EUCLEAN, syscall.EBADMSG, syscall.ENODATA} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // unreadable reports that a body is not there, or not what was stored.

@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -37,6 +38,26 @@ func ManifestKey(keysFile, masterKey string) (func(text []byte) []byte, error) {
 		return nil, err
 	}
 	return func(text []byte) []byte { return manifestMAC(&k.manifests, text) }, nil
+}
+
+// ShredKeys overwrites a copy of the file keys and removes it. It need not be there. One that has a second name is left
+// to that name: somebody keeps it on purpose (cp -l), and what he keeps must stay what it is.
+func ShredKeys(path string) error {
+	st, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("store: keys: %w", err)
+	case !st.Mode().IsRegular() || st.Sys().(*syscall.Stat_t).Nlink > 1:
+		err = os.Remove(path)
+	default:
+		err = shredFile(&osFiles{}, path)
+	}
+	if err != nil {
+		return fmt.Errorf("store: a copy of the keys was not overwritten: %w", err)
+	}
+	return nil
 }
 
 // SoundIndex reads every page of an index.db that nobody writes.

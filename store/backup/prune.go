@@ -62,7 +62,15 @@ func (d *Dir) remove(g *Generation) error {
 	if err := os.Rename(g.dir, gone); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(gone); err != nil {
+	return d.shred(gone)
+}
+
+// shred takes what is no generation away, durably: its keys are overwritten first.
+func (d *Dir) shred(dir string) error {
+	if err := store.ShredKeys(filepath.Join(dir, "keys")); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
 	return syncDir(d.at(generationsDir))

@@ -78,6 +78,9 @@ func Restore(ctx context.Context, d *Dir, opt RestoreOptions) (_ Restored, err e
 		return w.Restored, err
 	}
 	w.Generation, w.Manifest, w.Age = g.Name, g.Manifest, w.began.Sub(g.Manifest.Time)
+	if err := w.destroyed(&g, all); err != nil {
+		return w.Restored, err
+	}
 	made, err := emptyDir(opt.To)
 	if err != nil {
 		return w.Restored, err
@@ -88,23 +91,20 @@ func Restore(ctx context.Context, d *Dir, opt RestoreOptions) (_ Restored, err e
 		}
 		return w.Restored, err
 	}
-	half := true
+	sound := false
 	defer func() {
-		if opt.Rehearse || half {
+		if opt.Rehearse || !sound {
 			err = errors.Join(err, removeContents(opt.To, made))
 		}
 	}()
 	if err := w.copy(&g); err != nil {
 		return w.Restored, err
 	}
-	half = false
 	if err := w.open(); err != nil {
 		return w.Restored, err
 	}
+	sound = true
 	w.lost()
-	if err := w.destroyed(&g, all); err != nil {
-		return w.Restored, err
-	}
 	w.Took = opt.Now().Sub(w.began)
 	return w.Restored, nil
 }
@@ -190,8 +190,19 @@ func emptyDir(path string) (made bool, err error) {
 	return false, nil
 }
 
-// removeContents empties a directory again, and removes it where it was made.
+// removeContents empties a directory again, and removes it where it was made. VERSION goes first, durably: killed in
+// between, what is left opens no more. Then the keys are overwritten.
 func removeContents(path string, made bool) error {
+	err := os.Remove(filepath.Join(path, "VERSION"))
+	if err == nil {
+		err = syncDir(path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := store.ShredKeys(filepath.Join(path, "keys")); err != nil {
+		return err
+	}
 	if made {
 		return os.RemoveAll(path)
 	}
@@ -209,7 +220,7 @@ func (w *restore) copy(g *Generation) error {
 	m := g.Manifest
 	for name, s := range map[string]Sum{"keys": m.Keys, "index.db": m.Index} {
 		w.tell("copying "+name, 0, 0)
-		n, sum, err := w.copyFile(filepath.Join(g.dir, name), filepath.Join(w.opt.To, name))
+		n, sum, _, err := w.copyFile(filepath.Join(g.dir, name), filepath.Join(w.opt.To, name))
 		if err != nil {
 			return err
 		}
@@ -255,20 +266,40 @@ func (d *Dir) known() ([]store.Backup, error) {
 	return known, err
 }
 
-func (w *restore) copyFile(from, to string) (n int64, sum [sha256.Size]byte, err error) {
+// copyFile yields what it read; spoilt says that an error is one of the backup: the file is missing there, or its disk does
+// not give what was written.
+func (w *restore) copyFile(from, to string) (n int64, sum [sha256.Size]byte, spoilt bool, err error) {
 	in, err := os.Open(from)
 	if err != nil {
-		return 0, sum, err
+		return 0, sum, errors.Is(err, fs.ErrNotExist) || store.BadMedia(err), err
 	}
 	defer in.Close()
 	out, err := create(to)
 	if err != nil {
-		return 0, sum, err
+		return 0, sum, false, err
 	}
-	n, err = io.Copy(out, &ctxReader{w.ctx, in})
-	err = errors.Join(err, out.Close())
+	src := &noted{r: &ctxReader{w.ctx, in}}
+	n, err = io.Copy(out, src)
+	spoilt = store.BadMedia(src.err)
+	if cerr := out.Close(); cerr != nil {
+		err, spoilt = errors.Join(err, cerr), false
+	}
 	out.sum.Sum(sum[:0])
-	return n, sum, err
+	return n, sum, spoilt, err
+}
+
+// noted keeps the error with which reading ended.
+type noted struct {
+	r   io.Reader
+	err error
+}
+
+func (n *noted) Read(p []byte) (int, error) {
+	k, err := n.r.Read(p)
+	if err != nil {
+		n.err = err
+	}
+	return k, err
 }
 
 // bodies copies the bodies. One that is not what was written is left out: its message says so when it is read.
@@ -306,16 +337,14 @@ func (w *restore) bodies(g *Generation) error {
 func (w *restore) body(b Body) error {
 	to := filepath.Join(w.opt.To, store.BodyFile(b.ID))
 	if b.Status.There() {
-		n, sum, err := w.copyFile(w.d.at(store.BodyFile(b.ID)), to)
+		n, sum, spoilt, err := w.copyFile(w.d.at(store.BodyFile(b.ID)), to)
 		switch {
 		case err == nil && n == b.Octets && sum == b.Sum:
 			w.Bodies++
 			w.Octets += n
 			return nil
-		case w.ctx.Err() != nil:
-			return w.ctx.Err()
-		case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, unix.EROFS):
-			return err // of the target
+		case err != nil && !spoilt:
+			return err // of the target, or of the system: it says nothing of the body
 		}
 		if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -63,7 +63,7 @@ func Run(ctx context.Context, src Source, d *Dir, opt Options) (Report, error) {
 	err := r.run()
 	if err != nil && r.part != "" {
 		// Nothing of it is of use: it goes, and with it the copy of the keys.
-		if os.RemoveAll(r.part) == nil && syncDir(d.at(generationsDir)) == nil {
+		if d.shred(r.part) == nil {
 			r.forget(context.WithoutCancel(ctx), r.id)
 		}
 	}
@@ -166,12 +166,9 @@ func (r *run) clean() error {
 		return err
 	}
 	for _, dir := range dirs {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := r.d.shred(dir); err != nil {
 			return err
 		}
-	}
-	if err := syncDir(r.d.at(generationsDir)); err != nil {
-		return err
 	}
 	for _, id := range ids {
 		r.Removed++
