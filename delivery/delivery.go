@@ -180,7 +180,7 @@ func (d *Delivery) events(in *Incoming, rcpts []Recipient, inboxes []store.Ref, 
 	evs = append(evs, trace.Event{ID: id, Time: now, Kind: trace.Judged, Conn: in.Conn, Attrs: JudgedAttrs(d.cfg.Store, in)})
 	for _, r := range rcpts {
 		evs = append(evs, trace.Event{ID: id, Time: now, Kind: trace.Recipient, Conn: in.Conn,
-			BAL: string(r.BAL.Address), Attrs: decisionAttrs(r.Decision)})
+			BAL: string(r.BAL.Address), Attrs: DecisionAttrs(r.Decision)})
 	}
 	sum := sp.SHA256()
 	attrs := []trace.Attr{
@@ -252,10 +252,13 @@ func SenderName(st *store.Store, a message.Address) string {
 	return st.Pseudonym("sender", strings.ToLower(string(a)))
 }
 
-func decisionAttrs(dec directory.Decision) []trace.Attr {
+// DecisionAttrs are what the directory and the policy said of a recipient, as it stands in the trace. Fronts use them for
+// refusals too. The note is the last of them.
+func DecisionAttrs(dec directory.Decision) []trace.Attr {
 	attrs := []trace.Attr{
 		{Key: trace.KeyDirectory, Value: dec.Answer.String()},
 		{Key: trace.KeyPolicy, Value: dec.Action.String()},
+		{Key: trace.KeyClass, Value: dec.Sender.String()},
 	}
 	if dec.Source != "" {
 		attrs = append(attrs, trace.Attr{Key: trace.KeySource, Value: clip(dec.Source, 128)},

@@ -150,6 +150,14 @@ func (s *Spool) Signatures() []Signature { return s.signed }
 // FromDomains are the domains of the addresses in From, after Finish; see message.Scanner.
 func (s *Spool) FromDomains() []string { return s.scan.FromDomains() }
 
+// Begins reports whether the message answers none and is no report of what became of one, after Finish.
+func (s *Spool) Begins() bool {
+	if m := s.meta; m != nil && m.Root != nil && m.Root.Type == "multipart" && m.Root.Subtype == "report" {
+		return false // RFC 6522: a receipt names the message in its body
+	}
+	return !s.scan.Reply()
+}
+
 // lineCheck holds the rules on line ends (RFC 5321, Section 2.3.8: CR and LF only together; no NUL:
 // RFC 5322, Section 4) and counts the Received fields of the top header, in windows of any size.
 type lineCheck struct {

@@ -11,7 +11,7 @@ type Query struct {
 	Address   string
 	Kind      string // "PER", "ORG", "APP", "CAB"; "" is not compared
 	Structure string // number of the structure, "FINESS:…" or bare; "" is not compared
-	Listing   string // "published", "unlisted", or "elsewhere": no BAL of ours; anything else is taken as published
+	Listing   string // "published" or "unlisted"; anything else is taken as published
 	Sender    Class  // zero: Operator
 }
 
@@ -97,7 +97,7 @@ func (a Action) accepts() bool { return a == Accept || a == AcceptNote || a == A
 type Row struct{ Known, KnownOther, Unknown, CannotTell Action }
 
 // Rows is the policy for each listing. A zero cell is not set.
-type Rows struct{ Published, Unlisted, Elsewhere Row }
+type Rows struct{ Published, Unlisted Row }
 
 // Policy says what is done for each sender, listing and answer. A cell of the sender's class comes first, then the one for
 // everybody, then the default of the class and that for everybody.
@@ -106,15 +106,13 @@ type Policy struct {
 	Operator, Patient, Member Rows
 }
 
-// DefaultPolicy refuses only a published BAL that the directory does not know, and that not to our own members: they see
-// the BAL in our own records, and what is wrong then is its publication, which is ours to mend. Nothing is refused that lies
-// elsewhere: a third of all BALs is not published, and its operator answers for it.
+// DefaultPolicy refuses only a published BAL that the directory does not know, and that not to our own members: they know
+// the BAL from us, and what is wrong then is its publication, which is ours to mend.
 func DefaultPolicy() Policy {
 	return Policy{
 		Rows: Rows{
 			Published: Row{Known: Accept, KnownOther: AcceptAlert, Unknown: Refuse550, CannotTell: AcceptNote},
 			Unlisted:  Row{Known: Accept, KnownOther: AcceptNote, Unknown: Accept, CannotTell: Accept},
-			Elsewhere: Row{Known: Accept, KnownOther: Accept, Unknown: AcceptNote, CannotTell: Accept},
 		},
 		Member: Rows{Published: Row{Unknown: AcceptAlert}},
 	}
@@ -144,11 +142,8 @@ func (p *Policy) class(c Class) *Rows {
 }
 
 func (r *Rows) row(listing string) Row {
-	switch {
-	case strings.EqualFold(listing, "unlisted"):
+	if strings.EqualFold(listing, "unlisted") {
 		return r.Unlisted
-	case strings.EqualFold(listing, "elsewhere"):
-		return r.Elsewhere
 	}
 	return r.Published
 }

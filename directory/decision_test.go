@@ -16,9 +16,8 @@ func TestDefaultPolicy(t *testing.T) {
 		{Operator, "published", Unknown, Refuse550}, {Operator, "published", CannotTell, AcceptNote},
 		{Operator, "unlisted", Known, Accept}, {Operator, "unlisted", KnownOther, AcceptNote},
 		{Operator, "unlisted", Unknown, Accept}, {Operator, "unlisted", CannotTell, Accept}, {Operator, "", Unknown, Refuse550},
-		{Operator, "elsewhere", Unknown, AcceptNote}, {Operator, "elsewhere", CannotTell, Accept},
 		{Patient, "published", Unknown, Refuse550}, {Patient, "published", CannotTell, AcceptNote}, {Patient, "unlisted", Unknown, Accept},
-		{Member, "published", Unknown, AcceptAlert}, {Member, "published", Known, Accept}, {Member, "elsewhere", Unknown, AcceptNote},
+		{Member, "published", Unknown, AcceptAlert}, {Member, "published", Known, Accept},
 	} {
 		if got := p.Action(c.from, c.listing, c.answer); got != c.want {
 			t.Errorf("%v/%s/%v: got %v, want %v", c.from, c.listing, c.answer, got, c.want)

@@ -83,6 +83,9 @@ func (s *Scanner) envelopeField(env *envelope, name, value []byte) {
 		s.set(&env.subject, value)
 	case "in-reply-to":
 		s.set(&env.inReplyTo, value)
+		env.reply = env.reply || namesMessage(value)
+	case "references":
+		env.reply = env.reply || namesMessage(value)
 	case "message-id":
 		s.set(&env.messageID, value)
 	case "from":
@@ -107,6 +110,17 @@ const maxFrom = 16
 // after Finish: empty where there is no address. An address without a domain, and what is beyond the first 16, shows
 // as "".
 func (s *Scanner) FromDomains() []string { return s.from }
+
+// Reply reports whether the top header names a message that this one answers (RFC 5322, Section 3.6.4), known after
+// Finish. It is the sender's word: nobody looked whether there is such a message.
+func (s *Scanner) Reply() bool { return s.reply }
+
+// namesMessage reports whether a field holds something of the form of a message identifier.
+func namesMessage(value []byte) bool {
+	_, rest, ok := bytes.Cut(value, []byte{'<'})
+	at := bytes.IndexByte(rest, '@')
+	return ok && at > 0 && bytes.IndexByte(rest[at:], '>') > 1
+}
 
 func domainsOf(list *[]mailAddress) []string {
 	if list == nil {
@@ -160,7 +174,7 @@ func (s *Scanner) describeMessage(e *entity, env *envelope, h []byte) {
 		if env.messageID != nil {
 			s.meta.MessageID = strings.ToValidUTF8((*env.messageID)[:min(len(*env.messageID), 998)], "?")
 		}
-		s.from = domainsOf(env.from)
+		s.from, s.reply = domainsOf(env.from), env.reply
 		s.headerText(h)
 		if b, ok := s.body.(*bounded); ok {
 			b.limit = MaxText - maxNameText - len(s.headers.(*bounded).buf)

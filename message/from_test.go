@@ -42,3 +42,28 @@ func TestFromDomains(t *testing.T) {
 		}
 	}
 }
+
+func TestReply(t *testing.T) {
+	for _, tc := range []struct {
+		header string
+		want   bool
+	}{
+		{"In-Reply-To: <a@b.test>\r\n", true},
+		{"in-reply-to: text\r\n <a@b.test>\r\n", true},
+		{"References: <x@y.test> <a@b.test>\r\n", true},
+		{"In-Reply-To:\r\n", false},
+		{"In-Reply-To: your mail of Monday\r\n", false},
+		{"References: <>\r\n", false},
+		{"References: <@>\r\n", false},
+		{"Subject: Re: <a@b.test>\r\n", false},
+		{"X-In-Reply-To: <a@b.test>\r\n", false},
+		{"", false},
+	} {
+		s := NewScanner()
+		fmt.Fprintf(s, "%sTo: x@y.test\r\n\r\nIn-Reply-To: <z@body.test>\r\n", tc.header)
+		s.Finish()
+		if got := s.Reply(); got != tc.want {
+			t.Errorf("%q: %v, want %v", tc.header, got, tc.want)
+		}
+	}
+}

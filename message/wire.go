@@ -109,6 +109,7 @@ func appendBody(b []byte, p *Part, extended bool) []byte {
 type envelope struct {
 	date, subject, inReplyTo, messageID *string
 	from, sender, replyTo, to, cc, bcc  *[]mailAddress
+	reply                               bool // see Scanner.Reply
 }
 
 // maxAddressList bounds the wire form of one address field, octets.

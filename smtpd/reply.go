@@ -35,6 +35,7 @@ var (
 	errSuspended     = errors.New("smtpd: BAL suspended")
 	errClosedBAL     = errors.New("smtpd: BAL closed")
 	errNotInDir      = errors.New("smtpd: BAL not in the directory")
+	errPatientFirst  = errors.New("smtpd: a patient writes first to a BAL that is not ORG")
 	errDirLater      = errors.New("smtpd: directory cannot tell now")
 	errDirBusy       = errors.New("smtpd: policy defers this recipient")
 	errTooManyRcpt   = errors.New("smtpd: too many recipients")
@@ -125,6 +126,8 @@ func replyTo(err error) reply {
 		return r(451, 4, 3, 0, "mailbox cannot be used now, try again later")
 	case errors.Is(err, errNotInDir):
 		return r(550, 5, 1, 1, "mailbox is not in the directory")
+	case errors.Is(err, errPatientFirst):
+		return r(550, 5, 7, 1, "a patient cannot begin a conversation with this mailbox")
 	case errors.Is(err, errSuspended):
 		return r(450, 4, 2, 1, "mailbox suspended, try again later")
 	case errors.Is(err, errClosedBAL):

@@ -29,7 +29,7 @@ func TestReplyTable(t *testing.T) {
 		{store.ErrNoBAL, "550 5.1.1 "}, {errNotOpen, "550 5.1.1 "}, {errNotInDir, "550 5.1.1 "},
 		{errSuspended, "450 4.2.1 "}, {errClosedBAL, "550 5.2.1 "}, {store.ErrOverQuota, "452 4.2.2 "},
 		{store.ErrUnavailable, "451 4.3.0 "}, {store.ErrSlow, "451 4.3.0 "}, {store.ErrNoWrite, "451 4.3.0 "},
-		{errDirLater, "451 4.4.3 "}, {errDirBusy, "450 4.2.1 "}, {errTooManyRcpt, "452 4.5.3 "},
+		{errPatientFirst, "550 5.7.1 "}, {errDirLater, "451 4.4.3 "}, {errDirBusy, "450 4.2.1 "}, {errTooManyRcpt, "452 4.5.3 "},
 		{delivery.ErrBareCR, "550 5.5.2 "}, {delivery.ErrBareLF, "550 5.5.2 "}, {delivery.ErrNUL, "550 5.5.2 "},
 		{delivery.ErrTooLarge, "552 5.3.4 "}, {delivery.ErrHops, "554 5.4.6 "}, {store.ErrNoSpace, "452 4.3.1 "},
 		{errSequence, "503 5.5.1 "}, {errTLSActive, "503 5.5.1 "}, {errSyntax, "501 5.5.4 "}, {errCommand, "500 5.5.2 "},

@@ -55,10 +55,20 @@ func (s *session) judge() tlsconf.Verdict { return s.srv.Judge.PeerNow(s.w.ctx, 
 
 // answer turns an error into what go-smtp prints, logs and records it.
 func (s *session) answer(cmd string, in *delivery.Incoming, to string, err error) error {
+	return s.answerDecided(cmd, in, to, err, directory.Decision{})
+}
+
+// answerDecided is answer with what the directory said of the recipient; the zero decision says nothing.
+func (s *session) answerDecided(cmd string, in *delivery.Incoming, to string, err error, dec directory.Decision) error {
 	if err == nil {
 		return nil
 	}
 	r := replyTo(err)
+	note := r.text
+	if dec.Note != "" {
+		note += " (" + dec.Note + ")"
+		dec.Note = "" // stands in note
+	}
 	level := slog.LevelInfo
 	if r.code == 451 || r.code == 452 {
 		level = slog.LevelWarn
@@ -67,7 +77,10 @@ func (s *session) answer(cmd string, in *delivery.Incoming, to string, err error
 	attrs := append(delivery.JudgedAttrs(s.srv.Store, in),
 		trace.Attr{Key: trace.KeyCode, Value: r.String()},
 		trace.Attr{Key: trace.KeyCommand, Value: cmd},
-		trace.Attr{Key: trace.KeyNote, Value: r.text})
+		trace.Attr{Key: trace.KeyNote, Value: note})
+	if dec.Answer != 0 {
+		attrs = append(attrs, delivery.DecisionAttrs(dec)...)
+	}
 	k := trace.Alike{Who: trace.Network(s.remote), Cmd: cmd, Code: r.status()}
 	if in.Verdict.OK() {
 		k.Who, k.Known = in.Verdict.DN.Key(), true
@@ -174,11 +187,11 @@ func (s *session) Rcpt(_ string, opts *smtp.RcptOptions) error {
 		if !tx.open {
 			return s.answer("RCPT", &tx.in, "", errSequence)
 		}
-		err := s.rcpt(&r, tx.size)
+		err := s.rcpt(&r, &tx)
 		if err != nil {
 			// Only a BAL of ours is named: an address elsewhere, or one that we do not have, may be a
 			// patient's.
-			return s.answer("RCPT", &tx.in, string(r.BAL.Address), err)
+			return s.answerDecided("RCPT", &tx.in, string(r.BAL.Address), err, r.Decision)
 		}
 		same := func(o delivery.Recipient) bool { return o.BAL.ID == r.BAL.ID }
 		if !slices.ContainsFunc(tx.in.Recipients, same) {
@@ -192,7 +205,8 @@ func (s *session) Rcpt(_ string, opts *smtp.RcptOptions) error {
 	})
 }
 
-func (s *session) rcpt(r *delivery.Recipient, size int64) error {
+func (s *session) rcpt(r *delivery.Recipient, tx *transaction) error {
+	size := tx.size
 	if strings.EqualFold(r.Address.Local(), "postmaster") || r.Address == "postmaster" {
 		return s.postmaster(r, size)
 	}
@@ -209,6 +223,7 @@ func (s *session) rcpt(r *delivery.Recipient, size int64) error {
 	}
 	r.Decision = s.srv.Directory.Decide(s.w.ctx, directory.Query{
 		Address: string(bal.Address), Kind: bal.Kind.String(), Structure: bal.Structure, Listing: bal.Listing.String(),
+		Sender: s.srv.class(tx.in.ReversePath),
 	})
 	switch r.Decision.Action {
 	case directory.Accept, directory.AcceptNote, directory.AcceptAlert:
@@ -306,6 +321,9 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, e
 		return 0, err
 	}
 	if err := s.headerFrom(&tx.in, sp.FromDomains()); err != nil {
+		return 0, err
+	}
+	if err := s.patientFirst(&tx.in, sp.Begins()); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.w.ctx), commitWithin)

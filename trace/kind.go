@@ -130,6 +130,7 @@ const (
 	KeyVersion     = "version"      // of the daemon
 	KeyDKIM        = "dkim"         // results of the signatures, in their order (RFC 8601, Section 2.7.1)
 	KeyHeaderFrom  = "header_from"  // whether From is bound to the peer's certificate, and its domain
+	KeyClass       = "class"        // who sends, for the policy: operator, patient, member
 )
 
 // keys is the closed list in printing and storing order.
@@ -138,7 +139,7 @@ var keys = [...]string{
 	KeyListVersion, KeyDirectory, KeyPolicy, KeySource, KeyGeneration, KeyAge, KeyLive, KeyNote, KeySize,
 	KeyRecipients, KeyBlobSHA, KeyMessageID, KeyEnvID, KeyPrevious, KeyFaults, KeyFlags, KeyItems, KeyTo,
 	KeyToUIDs, KeyMethod, KeyClient, KeyRemote, KeyRole, KeyMember, KeyState, KeyDuration, KeyCount, KeyAct,
-	KeyVersion, KeyHeaderFrom, KeyDKIM,
+	KeyVersion, KeyHeaderFrom, KeyDKIM, KeyClass,
 }
 
 func keyIndex(key string) (int, bool) {

@@ -274,6 +274,25 @@ type ExtractionFeed struct {
 
 // PolicyConfig is the policy table: one row for each listing of our BALs.
 type PolicyConfig struct {
+	// PatientFirst is what is done when a patient begins a conversation with a BAL that is not ORG: "accept", "note",
+	// "alert" or "refuse" (550). The patient platform keeps to that rule itself; a message without In-Reply-To and
+	// References may be the answer of a software that sets neither, so that it is noted. Optional.
+	PatientFirst string `toml:"patient_first"`
+	// PatientDomains are those of the patient platform. Optional.
+	PatientDomains []string `toml:"patient_domains"`
+
+	Published PolicyRow `toml:"published"`
+	Unlisted  PolicyRow `toml:"unlisted"`
+
+	// Operator, Patient and Member are for one class of senders: other operators, the patient platform, BALs of ours.
+	// A cell that is set there comes before the one for everybody.
+	Operator ClassPolicy `toml:"operator"`
+	Patient  ClassPolicy `toml:"patient"`
+	Member   ClassPolicy `toml:"member"`
+}
+
+// ClassPolicy is the table for one class of senders; "" leaves the cell for everybody.
+type ClassPolicy struct {
 	Published PolicyRow `toml:"published"`
 	Unlisted  PolicyRow `toml:"unlisted"`
 }
@@ -347,6 +366,7 @@ func defaultConfig() *Config {
 		Trust:     TrustConfig{OCSP: "off", CRLGrace: Duration(24 * time.Hour), CRLEvery: Duration(time.Hour)},
 		WhiteList: WhiteListConfig{Every: Duration(time.Hour), SignerNames: listSigners(), WarnAfter: Duration(24 * time.Hour), DeferAfter: Duration(7 * 24 * time.Hour), MaxLossPercent: 20},
 		Directory: DirectoryConfig{
+			Policy:          PolicyConfig{PatientFirst: "note", PatientDomains: []string{"patient.mssante.fr"}},
 			StaleAfter:      Duration(48 * time.Hour),
 			CannotTellAfter: Duration(15 * 24 * time.Hour),
 			LiveDeadline:    Duration(300 * time.Millisecond),

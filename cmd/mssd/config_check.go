@@ -159,6 +159,16 @@ func (c *Config) checkDirectory(k *checker) {
 	}
 	k.policyRow("directory.policy.published.", d.Policy.Published)
 	k.policyRow("directory.policy.unlisted.", d.Policy.Unlisted)
+	for name, class := range map[string]ClassPolicy{"operator": d.Policy.Operator, "patient": d.Policy.Patient, "member": d.Policy.Member} {
+		k.policyRow("directory.policy."+name+".published.", class.Published)
+		k.policyRow("directory.policy."+name+".unlisted.", class.Unlisted)
+	}
+	k.oneOf("directory.policy.patient_first", d.Policy.PatientFirst, "accept", "note", "alert", "refuse")
+	for _, domain := range d.Policy.PatientDomains {
+		if domain == "" || domain != strings.ToLower(domain) || strings.ContainsAny(domain, "@ ") {
+			k.bad("directory.policy.patient_domains", "%q; expected a domain in lower case, as patient.mssante.fr", domain)
+		}
+	}
 }
 
 func (c *Config) checkLDAP(k *checker, l *LDAPFeed) {

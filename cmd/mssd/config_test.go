@@ -98,11 +98,13 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Errorf("directory.extraction: %+v", got.Directory.Extraction)
 	}
 	got.Directory.Extraction = nil
-	wantPolicy := PolicyConfig{PolicyRow{"accept", "alert", "refuse", "note"}, PolicyRow{"accept", "note", "accept", "accept"}}
+	wantPolicy := PolicyConfig{PatientFirst: "note", PatientDomains: []string{"patient.mssante.fr"},
+		Published: PolicyRow{"accept", "alert", "refuse", "note"}, Unlisted: PolicyRow{"accept", "note", "accept", "accept"},
+		Member: ClassPolicy{Published: PolicyRow{Unknown: "alert"}}}
 	if d := cmp.Diff(wantPolicy, got.Directory.Policy); d != "" {
 		t.Errorf("policy: -default +example\n%s", d)
 	}
-	got.Directory.Policy = PolicyConfig{}
+	got.Directory.Policy = want.Directory.Policy
 	a := directory.DefaultAttributes()
 	if d := cmp.Diff(LDAPAttributes{a.Mail, a.Kind, a.StructureType, a.StructureID, a.PersonType, a.PersonID,
 		a.Profession, a.Name, a.GivenName, a.StructureName, a.Service, a.Postcode, a.Town}, got.Directory.LDAP.Attributes); d != "" {

@@ -33,11 +33,18 @@ func policyRow(r PolicyRow) directory.Row {
 	return directory.Row{Known: action(r.Known), KnownOther: action(r.KnownOther), Unknown: action(r.Unknown), CannotTell: action(r.CannotTell)}
 }
 
+func policyRows(published, unlisted PolicyRow) directory.Rows {
+	return directory.Rows{Published: policyRow(published), Unlisted: policyRow(unlisted)}
+}
+
 func directoryConfig(c *Config, log *slog.Logger) directory.Config {
 	d := &c.Directory
 	dc := directory.Config{
 		StateDir: filepath.Join(c.DataDir, "state", "directory"),
-		Policy:   directory.Policy{Rows: directory.Rows{Published: policyRow(d.Policy.Published), Unlisted: policyRow(d.Policy.Unlisted)}},
+		Policy: directory.Policy{Rows: policyRows(d.Policy.Published, d.Policy.Unlisted),
+			Operator: policyRows(d.Policy.Operator.Published, d.Policy.Operator.Unlisted),
+			Patient:  policyRows(d.Policy.Patient.Published, d.Policy.Patient.Unlisted),
+			Member:   policyRows(d.Policy.Member.Published, d.Policy.Member.Unlisted)},
 
 		StaleAfter: time.Duration(d.StaleAfter), CannotTellAfter: time.Duration(d.CannotTellAfter),
 		LiveDeadline: time.Duration(d.LiveDeadline), MaxLoss: float64(d.MaxLossPercent) / 100, Log: log,

@@ -199,6 +199,7 @@ func (d *daemon) makeFronts() {
 		MaxMessage: c.SMTP.MaxMessageOctets, MaxRecipients: c.SMTP.MaxRecipients,
 		MaxConns: d.conns.smtp, MaxConnsPerAddr: c.SMTP.MaxConnectionsPerAddress,
 		MaxConnsPerPeer: c.SMTP.MaxConnectionsPerOperator, Partners: partners(c.SMTP.Partners), EvictIdle: time.Duration(c.SMTP.EvictIdle),
+		PatientDomains: c.Directory.Policy.PatientDomains, PatientFirst: action(c.Directory.Policy.PatientFirst),
 		HeaderFrom: headerFrom[c.SMTP.HeaderFrom], MaxErrors: c.SMTP.MaxErrors, HandshakeTimeout: time.Duration(c.SMTP.HandshakeTimeout),
 		MinRate: c.SMTP.MinRate, RateWindow: time.Duration(c.SMTP.RateWindow),
 		ReadTimeout: time.Duration(c.SMTP.IdleTimeout), Log: d.log.With("front", "smtp"),
