@@ -63,12 +63,16 @@ func (j *Judge) judgeChain(t *trust, v Verdict, chain []*x509.Certificate, at, n
 // chains builds chains valid now; failing that, chains that were or will be valid at another time, which is given back:
 // so an expired certificate of ours is told from a foreign one.
 func (t *trust) chains(shown []*x509.Certificate, now time.Time) ([][]*x509.Certificate, time.Time) {
+	authorities, genuine := t.certified(shown)
+	if !genuine {
+		return nil, now
+	}
 	roots, configured := t.anchors.Pools()
 	intermediates := configured.Clone()
-	for _, c := range shown[1:] {
+	for _, c := range authorities {
 		intermediates.AddCert(c)
 	}
-	for _, at := range t.moments(shown, now) {
+	for _, at := range t.moments(shown[0], authorities, now) {
 		chains, err := shown[0].Verify(x509.VerifyOptions{
 			Roots: roots, Intermediates: intermediates, CurrentTime: at,
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}, // looked at later, to say what is wrong
@@ -82,8 +86,7 @@ func (t *trust) chains(shown []*x509.Certificate, now time.Time) ([][]*x509.Cert
 
 // moments are the times at which a chain may hold: now, then the moments at which the leaf's and the authorities'
 // validities begin or end. Chains hold over intervals, so if one holds ever it holds at one of these.
-func (t *trust) moments(shown []*x509.Certificate, now time.Time) []time.Time {
-	leaf := shown[0]
+func (t *trust) moments(leaf *x509.Certificate, authorities []*x509.Certificate, now time.Time) []time.Time {
 	ms := []time.Time{now}
 	within := func(at time.Time) {
 		if !at.Before(leaf.NotBefore) && !at.After(leaf.NotAfter) && !slices.ContainsFunc(ms, at.Equal) {
@@ -92,7 +95,7 @@ func (t *trust) moments(shown []*x509.Certificate, now time.Time) []time.Time {
 	}
 	within(leaf.NotAfter)
 	within(leaf.NotBefore)
-	for _, c := range slices.Concat(shown[1:], t.anchors.Certs()) {
+	for _, c := range slices.Concat(authorities, t.anchors.Certs()) {
 		if len(ms) >= 24 {
 			break
 		}
