@@ -6,7 +6,8 @@
 // says so (Tag), so that a document that was refused is asked for again. Pace says when to ask next.
 //
 // Invariants:
-//  1. Nothing is asked of another host than the one configured, and never in clear where the URL says https.
+//  1. Nothing is asked of another host than the one configured, or its sisters where these are allowed (Sisters), and never
+//     in clear where the URL says https.
 //  2. A document has at most MaxSize octets, a request ends within Timeout.
 //
 // It does not judge documents and writes no file.
@@ -23,9 +24,11 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 )
@@ -50,6 +53,9 @@ type Source struct {
 	MaxSize int64                 // octets; required
 	Timeout time.Duration         // of one request, answer included; 0: 1 min
 	Agent   string                // User-Agent; "" none
+	// Sisters follows a redirection to another host under the same parent of at least three labels, over the same scheme:
+	// from www.data.example.org to static.data.example.org.
+	Sisters bool
 
 	client *http.Client
 }
@@ -78,18 +84,87 @@ func Check(raw string, insecure bool) error {
 
 // Get asks whether there is another version than that of tag. body is nil when there is none.
 func (s *Source) Get(ctx context.Context, tag Tag) (body []byte, next Tag, err error) {
-	if s.client == nil {
-		s.client = s.newClient()
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	resp, err := s.ask(ctx, http.MethodGet, tag)
+	if err != nil || resp == nil {
+		return nil, tag, err
 	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(io.LimitReader(resp.Body, s.MaxSize+1))
+	if err != nil {
+		return nil, tag, plain(err)
+	}
+	if int64(len(body)) > s.MaxSize {
+		return nil, tag, s.tooLarge()
+	}
+	if body == nil {
+		body = []byte{}
+	}
+	return body, tagOf(resp), nil
+}
+
+// Info is what a server says of a document.
+type Info struct {
+	Tag
+	Name string // of the file (Content-Disposition, RFC 6266), no path in it; "" not said
+	Size int64  // octets; -1 not said
+}
+
+// Head asks for the Info alone. A server that does not know the question gives ErrStatus.
+func (s *Source) Head(ctx context.Context) (Info, error) {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	resp, err := s.ask(ctx, http.MethodHead, Tag{})
+	if err != nil {
+		return Info{}, err
+	}
+	defer resp.Body.Close()
+	return infoOf(resp), nil
+}
+
+// Save is Get for a document too large for memory: it goes to w. ok is false when there is no other version than that of
+// tag. After an error w holds a part of it.
+func (s *Source) Save(ctx context.Context, tag Tag, w io.Writer) (info Info, ok bool, err error) {
+	ctx, cancel := s.limit(ctx)
+	defer cancel()
+	resp, err := s.ask(ctx, http.MethodGet, tag)
+	if err != nil || resp == nil {
+		return Info{}, false, err
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(w, io.LimitReader(resp.Body, s.MaxSize+1))
+	switch {
+	case err != nil:
+		return Info{}, false, plain(err)
+	case n > s.MaxSize:
+		return Info{}, false, s.tooLarge()
+	}
+	info = infoOf(resp)
+	info.Size = n
+	return info, true, nil
+}
+
+func (s *Source) tooLarge() error {
+	return fmt.Errorf("%w: more than %d octets", ErrTooLarge, s.MaxSize)
+}
+
+func (s *Source) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	timeout := s.Timeout
 	if timeout <= 0 {
 		timeout = defaultTimeout
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL, nil)
+	return context.WithTimeout(ctx, timeout)
+}
+
+// ask sends one request. A nil response without an error: there is no other version than that of tag.
+func (s *Source) ask(ctx context.Context, method string, tag Tag) (*http.Response, error) {
+	if s.client == nil {
+		s.client = s.newClient()
+	}
+	req, err := http.NewRequestWithContext(ctx, method, s.URL, nil)
 	if err != nil {
-		return nil, tag, fmt.Errorf("%w: %w", ErrURL, err)
+		return nil, fmt.Errorf("%w: %w", ErrURL, err)
 	}
 	req.Header.Set("User-Agent", s.Agent)
 	if tag.ETag != "" {
@@ -100,36 +175,51 @@ func (s *Source) Get(ctx context.Context, tag Tag) (body []byte, next Tag, err e
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {
-		return nil, tag, plain(err)
+		return nil, plain(err)
 	}
-	defer resp.Body.Close()
 	switch {
+	case ctx.Err() != nil: // an answer to our hanging up is none
+		err = plain(ctx.Err())
 	case resp.StatusCode == http.StatusNotModified && tag != Tag{}:
-		return nil, tag, nil
+		_ = resp.Body.Close()
+		return nil, nil
 	case resp.StatusCode != http.StatusOK:
-		return nil, tag, fmt.Errorf("%w: %s, expected 200 or 304", ErrStatus, resp.Status)
+		err = fmt.Errorf("%w: %s, expected 200 or 304", ErrStatus, resp.Status)
 	case resp.ContentLength > s.MaxSize:
-		return nil, tag, fmt.Errorf("%w: %d octets, %d are allowed", ErrTooLarge, resp.ContentLength, s.MaxSize)
+		err = fmt.Errorf("%w: %d octets, %d are allowed", ErrTooLarge, resp.ContentLength, s.MaxSize)
 	}
-	body, err = io.ReadAll(io.LimitReader(resp.Body, s.MaxSize+1))
 	if err != nil {
-		return nil, tag, plain(err)
+		_ = resp.Body.Close()
+		return nil, err
 	}
-	if int64(len(body)) > s.MaxSize {
-		return nil, tag, fmt.Errorf("%w: more than %d octets", ErrTooLarge, s.MaxSize)
+	return resp, nil
+}
+
+func tagOf(resp *http.Response) Tag {
+	return Tag{validator(resp, "ETag"), validator(resp, "Last-Modified")}
+}
+
+func infoOf(resp *http.Response) Info {
+	info := Info{Tag: tagOf(resp), Size: resp.ContentLength}
+	if _, params, err := mime.ParseMediaType(validator(resp, "Content-Disposition")); err == nil {
+		// Invalid characters are the server's: a name with any of them is none.
+		if name := path.Base(strings.ReplaceAll(params["filename"], "\\", "/")); name != "." && name != ".." && name != "/" && printable(name) {
+			info.Name = name
+		}
 	}
-	if body == nil {
-		body = []byte{}
-	}
-	return body, Tag{validator(resp, "ETag"), validator(resp, "Last-Modified")}, nil
+	return info
 }
 
 func validator(resp *http.Response, name string) string {
 	v := resp.Header.Get(name)
-	if len(v) > maxValidator || strings.ContainsFunc(v, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+	if len(v) > maxValidator || !printable(v) {
 		return ""
 	}
 	return v
+}
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // plain takes the words of net/http off an error: they repeat the URL, which its owner names.
@@ -165,16 +255,27 @@ func (s *Source) newClient() *http.Client {
 		}
 		t.Proxy = nil // a proxy would be dialled in the same way
 	}
-	return &http.Client{Transport: t, CheckRedirect: sameHost}
+	return &http.Client{Transport: t, CheckRedirect: s.redirected}
 }
 
-// sameHost follows a redirection only where it stays with the host and the scheme that were configured.
-func sameHost(req *http.Request, via []*http.Request) error {
+// redirected follows a redirection only where it stays with the host, or its sisters, and the scheme that were configured.
+func (s *Source) redirected(req *http.Request, via []*http.Request) error {
 	first := via[0].URL
-	if len(via) > maxRedirects || req.URL.Host != first.Host || req.URL.Scheme != first.Scheme {
+	stays := req.URL.Host == first.Host || s.Sisters && sisters(req.URL.Host, first.Host)
+	if len(via) > maxRedirects || !stays || req.URL.Scheme != first.Scheme {
 		return fmt.Errorf("redirected to %s://%s, which is not followed: name the new place in the configuration", req.URL.Scheme, req.URL.Host)
 	}
 	return nil
+}
+
+// sisters reports whether two hosts stand under the same parent of three labels or more, both at the usual port.
+func sisters(a, b string) bool {
+	_, parent, _ := strings.Cut(strings.ToLower(b), ".")
+	if strings.Count(parent, ".") < 2 || strings.Contains(parent, ":") {
+		return false
+	}
+	_, other, _ := strings.Cut(strings.ToLower(a), ".")
+	return other == parent
 }
 
 // Pace says when to ask next: Every after a success, sooner after a failure, later after each further one. The zero

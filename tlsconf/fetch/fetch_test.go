@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -159,4 +160,64 @@ func TestPace(t *testing.T) {
 	in(p.Next(fault), time.Hour)
 	in(p.Next(nil), time.Hour)
 	in(p.Next(fault), 30*time.Second)
+}
+
+// TestHeadAndSave: a large document is asked about before it is fetched, and goes to a writer.
+func TestHeadAndSave(t *testing.T) {
+	var gets int
+	name := `attachment; filename=Liste_202611220413.zip`
+	_, s := server(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"un"`)
+		w.Header().Set("Content-Disposition", name)
+		if r.Header.Get("If-None-Match") == `"un"` {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		if r.Method == http.MethodGet {
+			gets++
+		}
+		fmt.Fprint(w, "corps")
+	})
+	info, err := s.Head(t.Context())
+	if err != nil || info.Name != "Liste_202611220413.zip" || info.ETag != `"un"` || gets != 0 {
+		t.Fatalf("%+v, %v, %d bodies sent", info, err, gets)
+	}
+	var b bytes.Buffer
+	got, ok, err := s.Save(t.Context(), Tag{}, &b)
+	if err != nil || !ok || b.String() != "corps" || got.Size != 5 || got.Name != info.Name {
+		t.Fatalf("%+v, %v, %v: %q", got, ok, err, b.String())
+	}
+	if _, ok, err = s.Save(t.Context(), got.Tag, &b); err != nil || ok || b.Len() != 5 {
+		t.Errorf("unchanged: %v, %v, %q", ok, err, b.String())
+	}
+	s.MaxSize = 4
+	if _, _, err = s.Save(t.Context(), Tag{}, io.Discard); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("too large: %v", err)
+	}
+	s.MaxSize = 1000
+	for hostile, want := range map[string]string{
+		`attachment; filename="../../etc/passwd"`: "passwd", `attachment; filename="a\b.txt"`: "b.txt", `attachment; filename=".."`: "", "": "",
+		`attachment; filename*=UTF-8''x%0ay.txt`: "", `attachment; filename="/"`: "",
+	} {
+		name = hostile
+		if info, err := s.Head(t.Context()); err != nil || info.Name != want {
+			t.Errorf("%q: %q, %v", hostile, info.Name, err)
+		}
+	}
+}
+
+func TestSisters(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want bool
+	}{
+		{"static.data.example.org", "www.data.example.org", true}, {"STATIC.data.example.org", "www.data.example.org", true},
+		{"x.static.data.example.org", "www.data.example.org", false}, {"evil.org", "www.example.org", false},
+		{"evil.example.org", "www.example.org", false}, {"static.data.example.org:8443", "www.data.example.org", false},
+		{"static.data.example.org", "www.data.example.org:8443", false}, {"data.example.org", "www.data.example.org", false},
+	} {
+		if got := sisters(c.a, c.b); got != c.want {
+			t.Errorf("%s, configured %s: %v", c.a, c.b, got)
+		}
+	}
 }
