@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/url"
 	"time"
+
+	"mssd/tlsconf/fetch"
 )
 
 // Config says what is mirrored and how its answers are used. Zero values take the default named.
@@ -63,12 +65,15 @@ func DefaultAttributes() Attributes {
 		Name: "sn", GivenName: "givenName", StructureName: "o", Service: "description", Postcode: "-", Town: "l"}
 }
 
-// ExtractionConfig is the public extraction, by file.
+// ExtractionConfig is the public extraction: from the first of URLs that answers, then from File.
 type ExtractionConfig struct {
-	File      string        // the text, or the ZIP archive that holds it
-	Every     time.Duration // between two looks at the file; 15 min
+	File      string        // the text, or the ZIP archive that holds it; "" none
+	URLs      []string      // of the same, https only
+	Every     time.Duration // between two looks; 15 min, with URLs 1 h
 	MaxFaults int           // lines that may be faulty (they are left out and counted); 20, negative none
 	MaxRows   int           // 5,000,000
+	// AnchorFiles hold authorities (PEM) of the web servers, besides those of the system.
+	AnchorFiles []string
 }
 
 // What can go wrong. Errors carry the feed and the cause; test with errors.Is.
@@ -116,8 +121,16 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Extraction != nil {
 		x := *c.Extraction
-		if x.File == "" {
-			errs = append(errs, fmt.Errorf("%w: extraction: no file given", ErrConfig))
+		if x.File == "" && len(x.URLs) == 0 {
+			errs = append(errs, fmt.Errorf("%w: extraction: neither a file nor a URL given", ErrConfig))
+		}
+		for _, u := range x.URLs {
+			if err := fetch.Check(u, false); err != nil {
+				errs = append(errs, fmt.Errorf("%w: extraction: %w", ErrConfig, err))
+			}
+		}
+		if len(x.URLs) > 0 {
+			x.Every = or(x.Every, time.Hour)
 		}
 		x.Every = or(x.Every, 15*time.Minute)
 		x.MaxFaults = max(or(x.MaxFaults, 20), 0)

@@ -16,6 +16,7 @@ type Directory struct {
 	cfg        Config
 	feeds      []*feed
 	live       *live // nil: no LDAP to ask
+	extraction []*webSource
 	generation atomic.Uint64
 }
 
@@ -79,6 +80,7 @@ func Open(cfg Config) (*Directory, error) {
 	}
 	if cfg.Extraction != nil {
 		// The public extraction holds no APP and no CAB: its silence about them says nothing.
+		d.extraction = newSources(cfg.Extraction)
 		d.feeds = append(d.feeds, &feed{name: "extraction", kinds: "PER ORG", every: cfg.Extraction.Every, read: d.readExtraction})
 	}
 	if cfg.StateDir != "" {

@@ -15,7 +15,7 @@
 //  5. At each step of a write a kill or a power cut leaves an image with its changes and the cookie that belongs to them.
 //  6. Decide always answers: it returns within LiveDeadline, and never an error.
 //
-// It does not fetch the extraction, does not follow RFC 4533, and does not publish BALs. In memory it holds address, type and
+// It does not follow RFC 4533, and does not publish BALs. In memory it holds address, type and
 // identifiers only, which is what the check needs; names and towns, as published, stand on disk.
 //
 // Security: the LDAP server and the extraction are trusted for what they say, not for how they say it: sizes of packets,

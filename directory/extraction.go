@@ -56,8 +56,8 @@ var columns = [recordFields]struct {
 	{"Code postal", 28}, {"L6LIGNEACHEMINEMENT", 27},
 }
 
-// readExtraction reads the file if it changed.
-func (d *Directory) readExtraction(ctx context.Context, _ *image) (*image, error) {
+// readFile reads the file if it changed. older: one not newer than the image held is an error without being read.
+func (d *Directory) readFile(ctx context.Context, feed *feed, older bool) (*image, error) {
 	x := d.cfg.Extraction
 	f, err := os.Open(x.File)
 	if err != nil {
@@ -72,17 +72,38 @@ func (d *Directory) readExtraction(ctx context.Context, _ *image) (*image, error
 		return nil, fmt.Errorf("%w: %s: not a file", ErrUnavailable, x.File)
 	}
 	stamp := fmt.Sprintf("%s %d %d", x.File, st.Size(), st.ModTime().UnixNano())
-	feed := d.feed("extraction")
 	if err := feed.seen(stamp); err != nil {
 		return nil, err
 	}
-	text, name, err := openText(f, st.Size())
+	return d.parseExtraction(ctx, feed, document{file: f, size: st.Size(), where: x.File, stamp: stamp, name: filepath.Base(x.File),
+		modified: st.ModTime(), fallback: older})
+}
+
+// document is an extraction that lies open on disk.
+type document struct {
+	file     *os.File
+	size     int64
+	where    string // it comes from: file or URL
+	stamp    string
+	name     string // that may tell its date, if that of a ZIP member does not
+	modified time.Time
+	fallback bool // a newer one is held or it is not read
+}
+
+// parseExtraction makes an image of a document.
+func (d *Directory) parseExtraction(ctx context.Context, feed *feed, doc document) (*image, error) {
+	text, member, err := openText(doc.file, doc.size, doc.where)
 	if err != nil {
 		return nil, err
 	}
 	defer text.Close()
-	generated := generatedAt(name, st.ModTime())
-	p := parser{file: x.File, maxFaults: x.MaxFaults, maxRows: x.MaxRows, b: d.newBuilder(feed, int(min(st.Size()/150, 1<<20)))}
+	generated := generatedAt(doc.modified, member, doc.name)
+	if held := feed.image.Load(); doc.fallback && held != nil && !generated.After(held.generated) {
+		return nil, fmt.Errorf("%w: %s is of %s, the one held of %s", ErrOlder, doc.where, generated.UTC().Format(time.RFC3339),
+			held.generated.UTC().Format(time.RFC3339))
+	}
+	x := d.cfg.Extraction
+	p := parser{file: doc.where, maxFaults: x.MaxFaults, maxRows: x.MaxRows, b: d.newBuilder(feed, int(min(doc.size/150, 1<<20)))}
 	if err := p.parse(ctx, text); err != nil {
 		p.b.abandon()
 		return nil, err
@@ -91,25 +112,25 @@ func (d *Directory) readExtraction(ctx context.Context, _ *image) (*image, error
 	if err != nil {
 		return nil, err
 	}
-	img.generated, img.stamp, img.faults, img.doubt = generated, stamp, p.faults, p.doubt()
+	img.generated, img.stamp, img.faults, img.doubt = generated, doc.stamp, p.faults, p.doubt()
 	if p.first != nil {
 		img.firstFault = p.first.Error()
 	}
 	return img, nil
 }
 
-// openText gives the text and the name that tells its date: of the file, or of the one member of a ZIP archive.
-func openText(f *os.File, size int64) (io.ReadCloser, string, error) {
+// openText gives the text, and the name of the one member where it is a ZIP archive.
+func openText(f *os.File, size int64, where string) (io.ReadCloser, string, error) {
 	var magic [4]byte
 	n, err := f.ReadAt(magic[:], 0)
 	if err != nil && err != io.EOF {
 		return nil, "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if string(magic[:n]) != "PK\x03\x04" {
-		return io.NopCloser(f), filepath.Base(f.Name()), nil
+		return io.NopCloser(io.NewSectionReader(f, 0, size)), "", nil
 	}
 	bad := func(fault string) (io.ReadCloser, string, error) {
-		return nil, "", fmt.Errorf("%w: %s: ZIP archive: %s", ErrFormat, f.Name(), fault)
+		return nil, "", fmt.Errorf("%w: %s: ZIP archive: %s", ErrFormat, where, fault)
 	}
 	z, err := zip.NewReader(f, size)
 	if err != nil {
@@ -137,21 +158,22 @@ func openText(f *os.File, size int64) (io.ReadCloser, string, error) {
 
 var dateInName = regexp.MustCompile(`_(20\d{10})\.`)
 
-// generatedAt is the time in the name, which is that of Paris, else that of the file.
-func generatedAt(name string, modified time.Time) time.Time {
-	m := dateInName.FindStringSubmatch(name)
-	if m == nil {
-		return modified
+// generatedAt is the time in the first name that tells one, which is that of Paris, else modified.
+func generatedAt(modified time.Time, names ...string) time.Time {
+	for _, name := range names {
+		m := dateInName.FindStringSubmatch(name)
+		if m == nil {
+			continue
+		}
+		paris, err := time.LoadLocation("Europe/Paris")
+		if err != nil {
+			paris = time.FixedZone("CET", 3600) // no table of zones on this machine: an hour wrong in summer
+		}
+		if t, err := time.ParseInLocation("200601021504", m[1], paris); err == nil {
+			return t.UTC()
+		}
 	}
-	paris, err := time.LoadLocation("Europe/Paris")
-	if err != nil {
-		paris = time.FixedZone("CET", 3600) // no table of zones on this machine: an hour wrong in summer
-	}
-	t, err := time.ParseInLocation("200601021504", m[1], paris)
-	if err != nil {
-		return modified
-	}
-	return t.UTC()
+	return modified
 }
 
 // parser reads the lines of an extraction into a builder.

@@ -116,7 +116,13 @@ func checkFiles(c *Config) (faults, absent []fault) {
 			return err
 		})
 	}
-	if x := c.Directory.Extraction; x != nil {
+	if x := c.Directory.Extraction; x != nil && len(x.Anchors) > 0 {
+		look("directory.extraction.anchors", x.Anchors, "its urls are not asked until it is", func() error {
+			_, err := tlsconf.LoadAnchors(x.Anchors)
+			return err
+		})
+	}
+	if x := c.Directory.Extraction; x != nil && x.File != "" {
 		look("directory.extraction.file", []string{x.File}, "this feed says nothing until it is", func() error { return readable(x.File) })
 	}
 	if c.Store.MasterKey != "" {

@@ -264,11 +264,15 @@ type LDAPAttributes struct {
 	Town          string `toml:"town"`
 }
 
-// ExtractionFeed is the public extraction of the Annuaire Santé, a file.
+// ExtractionFeed is the public extraction of the Annuaire Santé. The first of URLs that answers is taken, then File.
 type ExtractionFeed struct {
-	// File is the text of 31 columns, or the ZIP archive that holds it. Required.
+	// File is the text of 31 columns, or the ZIP archive that holds it. Optional with URLs.
 	File string `toml:"file"`
-	// Every is the time between two looks at the file. Optional.
+	// URLs are https places of the same. Optional.
+	URLs []string `toml:"urls"`
+	// Anchors holds PEM files of authorities of the web servers, besides those of the system. Optional.
+	Anchors []string `toml:"anchors"`
+	// Every is the time between two looks. Optional.
 	Every Duration `toml:"every"`
 }
 
@@ -387,6 +391,7 @@ const (
 	defaultPageSize        = 1000
 	defaultLDAPEvery       = Duration(time.Hour)
 	defaultExtractionEvery = Duration(15 * time.Minute)
+	defaultFetchEvery      = Duration(time.Hour)
 )
 
 // Duration is a time.Duration written as "30s", "5m", "24h"; days may be written "7d".

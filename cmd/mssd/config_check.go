@@ -153,8 +153,20 @@ func (c *Config) checkDirectory(k *checker) {
 		c.checkLDAP(k, l)
 	}
 	if x := d.Extraction; x != nil {
+		if len(x.URLs) > 0 {
+			setDefault(&x.Every, defaultFetchEvery)
+		} else {
+			k.path("directory.extraction.file", x.File, "the extraction of 31 columns, text or ZIP, or urls")
+		}
 		setDefault(&x.Every, defaultExtractionEvery)
-		k.path("directory.extraction.file", x.File, "the extraction of 31 columns, text or ZIP")
+		for _, u := range x.URLs {
+			if fetch.Check(u, false) != nil {
+				k.bad("directory.extraction.urls", "%q; expected https://host/path, without a login", withoutLogin(u))
+			}
+		}
+		if len(x.Anchors) > 0 && len(x.URLs) == 0 {
+			k.bad("directory.extraction.anchors", "given without urls; expected none: a file needs no authority")
+		}
 		k.duration("directory.extraction.every", x.Every, time.Second, 30*24*time.Hour)
 	}
 	k.policyRow("directory.policy.published.", d.Policy.Published)
@@ -212,6 +224,18 @@ func (c *Config) checkLDAP(k *checker, l *LDAPFeed) {
 	k.attribute("town", l.Attributes.Town, false)
 	k.between("directory.ldap.page_size", int64(l.PageSize), 1, 100_000)
 	k.duration("directory.ldap.every", l.Every, time.Second, 30*24*time.Hour)
+}
+
+// withoutLogin takes name and password out of a URL.
+func withoutLogin(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "a text that is no URL"
+	}
+	if u.User != nil {
+		u.User = nil
+	}
+	return u.String()
 }
 
 // attribute judges the name of an LDAP attribute (RFC 4512, Section 1.4); "" leaves the default.

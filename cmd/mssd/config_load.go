@@ -170,6 +170,7 @@ func (c *Config) paths() []*string {
 	}
 	if x := c.Directory.Extraction; x != nil {
 		ps = append(ps, &x.File)
+		lists = append(lists, x.Anchors)
 	}
 	for _, l := range lists {
 		for i := range l {

@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"tlsconf/guard":       {},
 	"tlsconf/testpki":     {"tlsconf"},
 	"directory/whitelist": {"tlsconf", "tlsconf/fetch"},
-	"directory":           {"tlsconf", "directory/whitelist"},
+	"directory":           {"tlsconf", "tlsconf/fetch", "directory/whitelist"},
 	"store":               {"message", "trace"},
 	"store/backup":        {"store", "trace"},
 	"auth":                {"store", "directory", "tlsconf", "tlsconf/fetch"},

@@ -60,7 +60,7 @@ func directoryConfig(c *Config, log *slog.Logger) directory.Config {
 			PageSize: uint32(l.PageSize), Every: time.Duration(l.Every)}
 	}
 	if x := d.Extraction; x != nil {
-		dc.Extraction = &directory.ExtractionConfig{File: x.File, Every: time.Duration(x.Every)}
+		dc.Extraction = &directory.ExtractionConfig{File: x.File, URLs: x.URLs, AnchorFiles: x.Anchors, Every: time.Duration(x.Every)}
 	}
 	return dc
 }
