@@ -36,6 +36,11 @@ func (c *conn) cmdFetch(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	f := &fetch{conn: c, args: args}
+	if args.HasPartial {
+		if runs, err = f.part(runs); err != nil {
+			return response{}, err
+		}
+	}
 	f.plan()
 	if args.HasChangedSince || f.has(wire.FetchModSeq) {
 		c.enableCondStore()
@@ -76,7 +81,7 @@ func (c *conn) cmdFetch(cmd *wire.Command) (response, error) {
 // messages turns a set of the client into the UIDs of the view.
 func (c *conn) messages(set wire.Set, uid bool) ([]store.Run, error) {
 	if set.Saved {
-		return nil, bad("", "No search result is kept")
+		return c.sel.view.hold(c.sel.saved), nil
 	}
 	if uid {
 		return c.sel.view.uids(set), nil

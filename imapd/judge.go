@@ -223,6 +223,8 @@ func (c *conn) searchBody(r store.Row, k wire.Key, needle []byte, ours bool) (bo
 // errUnreadable: nobody can say whether a message fits, because its body is missing or damaged. It is left out.
 var errUnreadable = errors.New("imapd: a message cannot be read")
 
+func isUnreadable(err error) bool { return errors.Is(unreadable(err), errUnreadable) }
+
 // unreadable makes one sentence of a message that cannot be read.
 func unreadable(err error) error {
 	switch {

@@ -22,7 +22,8 @@ var (
 	capsBase  = []string{"IMAP4rev1", "LITERAL-", "SASL-IR", "ID"}
 	capsClear = []string{"STARTTLS", "LOGINDISABLED"}
 	capsUser  = []string{"ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE",
-		"LIST-EXTENDED", "LIST-STATUS", "ESEARCH", "STATUS=SIZE", "CONDSTORE", "QRESYNC"}
+		"LIST-EXTENDED", "LIST-STATUS", "ESEARCH", "STATUS=SIZE", "CONDSTORE", "QRESYNC",
+		"SEARCHRES", "PARTIAL", "ESORT", "SORT", "SORT=DISPLAY", "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "INPROGRESS"}
 )
 
 // capabilities is the text of the CAPABILITY response and code in the present state.

@@ -82,7 +82,11 @@ func (c *conn) tellGone(since uint64, set wire.Set) error {
 		return err
 	}
 	if !ch.Reset {
-		c.vanished(true, c.goneEarlier(ch, set.Resolve(uint32(c.sel.view.next-1))))
+		asked := set.Resolve(uint32(c.sel.view.next - 1))
+		if set.Saved {
+			asked = ranges(c.sel.saved)
+		}
+		c.vanished(true, c.goneEarlier(ch, asked))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 
@@ -11,21 +12,17 @@ import (
 // page is how many messages are held at once while their words are looked at.
 const page = 4096
 
-// search is one running SEARCH. Each message is judged first by its row alone; what stays open is judged by its
-// stored words, and what those cannot settle by its body.
+// search is one running SEARCH, SORT or THREAD. Each message is judged first by its row alone; what stays open is
+// judged by its stored words, and what those cannot settle by its body.
 type search struct {
 	*conn
+	tag   string
 	judge judge
 	open  []candidate // not settled by their rows
-	hits  []store.UID
-	top   modSeqs
-	lost  int // messages left out: they cannot be read
-}
-
-// modSeqs is what the answer to a search by MODSEQ tells of the hits.
-type modSeqs struct {
-	min, max hit // the first and the last
-	high     store.ModSeq
+	hits  []hit
+	take  func(store.Row) // told of each hit, where more than UID and MODSEQ is needed; nil else
+	lost  int             // messages left out: they cannot be read
+	prog  progress
 }
 
 type hit struct {
@@ -33,61 +30,65 @@ type hit struct {
 	modSeq store.ModSeq
 }
 
-// hit takes a message into the result.
-func (s *search) hit(r store.Row) {
-	s.hits = append(s.hits, r.UID)
-	h := hit{r.UID, r.ModSeq}
-	if s.top.min.uid == 0 || h.uid < s.top.min.uid {
-		s.top.min = h
-	}
-	if h.uid > s.top.max.uid {
-		s.top.max = h
-	}
-	s.top.high = max(s.top.high, r.ModSeq)
-}
-
-// of is the MODSEQ to be told: that of the messages which the answer names (RFC 7162, Section 3.1.10).
-func (m modSeqs) of(ret wire.SearchReturn) store.ModSeq {
-	switch ret &^ wire.ReturnSave {
-	case wire.ReturnMin:
-		return m.min.modSeq
-	case wire.ReturnMax:
-		return m.max.modSeq
-	case wire.ReturnMin | wire.ReturnMax:
-		return max(m.min.modSeq, m.max.modSeq)
-	}
-	return m.high
-}
-
-// RFC 9051, Section 6.4.4; ESEARCH: RFC 4731.
+// RFC 9051, Section 6.4.4; ESEARCH: RFC 4731; SEARCHRES: RFC 5182; PARTIAL: RFC 9394.
 func (c *conn) cmdSearch(cmd *wire.Command) (response, error) {
 	a, err := wire.ParseSearch(cmd)
 	if err != nil {
 		return response{}, err
 	}
-	if a.Return&wire.ReturnSave != 0 {
-		return response{}, bad("", "Saving a search result is not offered")
+	s := &search{conn: c, tag: cmd.Tag}
+	if err := s.find(a.Key, a.ModSeq); err != nil {
+		return response{}, s.failed(a, err)
 	}
-	if a.ModSeq {
-		c.enableCondStore()
+	slices.SortFunc(s.hits, func(x, y hit) int { return cmp.Compare(x.uid, y.uid) })
+	s.answer(a, "SEARCH")
+	return s.done(cmd.Name, a), nil
+}
+
+// find judges all messages that may fit.
+func (s *search) find(k wire.Key, modSeq bool) error {
+	if modSeq {
+		s.enableCondStore()
 	}
-	s := &search{conn: c}
-	if s.judge, err = c.compile(a.Key); err != nil {
-		return response{}, err
+	var err error
+	if s.judge, err = s.compile(k); err != nil {
+		return err
 	}
-	runs, err := c.within(a.Key)
+	runs, err := s.within(k)
 	if err != nil {
-		return response{}, err
+		return err
 	}
-	if err := s.run(runs); err != nil {
-		return response{}, err
+	s.prog.begin(s.srv, runsCount(runs))
+	return s.run(runs)
+}
+
+// failed forgets the result that SAVE was to replace: what is kept must never be that of another search
+// (RFC 5182, Section 2.1).
+func (s *search) failed(a wire.Search, err error) error {
+	if a.Return&wire.ReturnSave != 0 {
+		s.sel.saved = nil
 	}
-	s.answer(cmd.Tag, a)
+	return err
+}
+
+func (s *search) done(name string, a wire.Search) response {
+	text := name + " completed"
+	if a.Return&wire.ReturnSave != 0 {
+		text += ", result saved"
+	}
 	if s.lost > 0 {
 		// The answer holds for all others: a NO would make clients throw it away.
-		return okay(cmd.Name + " completed; messages that cannot be read were left out"), nil
+		text += "; messages that cannot be read were left out"
 	}
-	return okay(cmd.Name + " completed"), nil
+	return okay(text)
+}
+
+// hit takes a message into the result.
+func (s *search) hit(r store.Row) {
+	s.hits = append(s.hits, hit{r.UID, r.ModSeq})
+	if s.take != nil {
+		s.take(r)
+	}
 }
 
 // within narrows the messages to look at by the sets that every hit must be in.
@@ -108,6 +109,7 @@ func (c *conn) within(k wire.Key) ([]store.Run, error) {
 func (s *search) run(runs []store.Run) error {
 	var inner error
 	err := s.srv.Store.Rows(s.ctx, s.sel.ref, runs, func(r store.Row) bool {
+		s.progress(1)
 		if s.sel.view.seq(r.UID) == 0 {
 			return true
 		}
@@ -134,7 +136,6 @@ func (s *search) run(runs []store.Run) error {
 	if err == nil {
 		err = s.settle()
 	}
-	slices.Sort(s.hits)
 	return err
 }
 
@@ -150,6 +151,7 @@ func (s *search) settle() error {
 	var inner error
 	err := s.srv.Store.Texts(s.ctx, ids, func(i int, t textOf) bool {
 		cand := &s.open[i]
+		s.progress(0)
 		cand.text, cand.depth = &t, byText
 		var v verdict
 		if v, inner = s.judge(cand); inner == nil && v == open {
@@ -184,13 +186,47 @@ func (s *search) leaveOut(r store.Row, err error) {
 	s.log.Error("a search left a message out", "uid", uint32(r.UID), "mailbox", uint32(s.sel.ref.Mailbox), "err", err)
 }
 
-// answer writes the result: numbers or UIDs, as runs.
-func (s *search) answer(tag string, a wire.Search) {
+// answer writes the result, in the order of hits: numbers or UIDs. name is the plain response, which RETURN turns
+// into ESEARCH.
+func (s *search) answer(a wire.Search, name string) {
+	from, to := a.Partial.Cut(len(s.hits))
+	if a.Return&wire.ReturnSave != 0 {
+		s.save(a.Return, from, to)
+		if a.Return == wire.ReturnSave {
+			return // RFC 5182, Section 2.1: nothing else was asked for
+		}
+	}
+	found := s.numbers(s.hits, a.UID)
+	if !a.Extended {
+		s.out.add(func(b []byte) []byte {
+			b = wire.AppendSearch(append(append(b, "* "...), name...), found)
+			if a.ModSeq && len(found) > 0 {
+				b = append(wire.AppendNumber(append(b, " (MODSEQ "...), uint64(high(s.hits))), ')')
+			}
+			return append(b, "\r\n"...)
+		})
+		return
+	}
+	e := wire.ESearch{Tag: s.tag, UID: a.UID, Return: a.Return, Count: uint32(len(s.hits)), All: found, Window: a.Partial}
+	if a.Return&wire.ReturnPartial != 0 {
+		e.Partial = s.numbers(s.hits[from:to], a.UID)
+	}
+	if len(found) > 0 {
+		e.Min, e.Max = found[0].First, found[len(found)-1].Last
+	}
+	if a.ModSeq && len(s.hits) > 0 {
+		e.ModSeq = uint64(s.told(a.Return, from, to))
+	}
+	s.out.add(func(b []byte) []byte { return wire.AppendESearch(b, e) })
+}
+
+// numbers is what the client calls the hits, in their order.
+func (s *search) numbers(hits []hit, uid bool) []wire.Range {
 	var found []wire.Range
-	for _, u := range s.hits {
-		n := uint32(u)
-		if !a.UID {
-			n = uint32(s.sel.view.seq(u))
+	for _, h := range hits {
+		n := uint32(h.uid)
+		if !uid {
+			n = uint32(s.sel.view.seq(h.uid))
 		}
 		if k := len(found); k > 0 && found[k-1].Last+1 == n {
 			found[k-1].Last = n
@@ -198,22 +234,50 @@ func (s *search) answer(tag string, a wire.Search) {
 		}
 		found = append(found, wire.Range{First: n, Last: n})
 	}
-	if !a.Extended {
-		s.out.add(func(b []byte) []byte {
-			b = wire.AppendSearch(append(b, "* SEARCH"...), found)
-			if a.ModSeq && len(found) > 0 {
-				b = append(wire.AppendNumber(append(b, " (MODSEQ "...), uint64(s.top.high)), ')')
-			}
-			return append(b, "\r\n"...)
-		})
-		return
+	return found
+}
+
+// shown are the hits that the answer names: first, last, a part, or all where it speaks of all.
+func (s *search) shown(ret wire.SearchReturn, from, to int) []hit {
+	const some = wire.ReturnMin | wire.ReturnMax | wire.ReturnPartial
+	if ret&some == 0 || ret&(wire.ReturnAll|wire.ReturnCount) != 0 || len(s.hits) == 0 {
+		return s.hits
 	}
-	e := wire.ESearch{Tag: tag, UID: a.UID, Return: a.Return, Count: uint32(len(s.hits)), All: found}
-	if a.ModSeq {
-		e.ModSeq = uint64(s.top.of(a.Return))
+	var out []hit
+	if ret&wire.ReturnMin != 0 {
+		out = append(out, s.hits[0])
 	}
-	if len(found) > 0 {
-		e.Min, e.Max = found[0].First, found[len(found)-1].Last
+	if ret&wire.ReturnMax != 0 {
+		out = append(out, s.hits[len(s.hits)-1])
 	}
-	s.out.add(func(b []byte) []byte { return wire.AppendESearch(b, e) })
+	if ret&wire.ReturnPartial != 0 {
+		out = append(out, s.hits[from:to]...)
+	}
+	return out
+}
+
+// told is the MODSEQ of the answer: the highest of the messages that it names (RFC 7162, Section 3.1.10).
+func (s *search) told(ret wire.SearchReturn, from, to int) store.ModSeq {
+	return high(s.shown(ret, from, to))
+}
+
+func high(hits []hit) store.ModSeq {
+	top := store.ModSeq(0)
+	for _, h := range hits {
+		top = max(top, h.modSeq)
+	}
+	return top
+}
+
+// save keeps the result for "$" (RFC 5182, Section 2.4: of MIN, MAX and PARTIAL alone what they name).
+func (s *search) save(ret wire.SearchReturn, from, to int) {
+	var uids []store.UID
+	for _, h := range s.shown(ret, from, to) {
+		uids = append(uids, h.uid)
+	}
+	slices.Sort(uids)
+	s.sel.saved = nil
+	for _, u := range slices.Compact(uids) {
+		s.sel.saved = addRun(s.sel.saved, u, 1)
+	}
 }

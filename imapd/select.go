@@ -121,10 +121,11 @@ func (c *conn) cmdUIDExpunge(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	if set.Saved {
-		return response{}, bad("", "No search result is kept")
+	runs, err := c.messages(set, true)
+	if err != nil {
+		return response{}, err
 	}
-	return c.expungeCommand(cmd, c.sel.view.uids(set))
+	return c.expungeCommand(cmd, runs)
 }
 
 func (c *conn) expungeCommand(cmd *wire.Command, runs []store.Run) (response, error) {

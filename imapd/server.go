@@ -39,6 +39,7 @@ type Server struct {
 	IdleTime        time.Duration // between commands after login; 0: 30 min (RFC 9051, Section 5.4)
 	WriteTime       time.Duration // for one write; 0: 60 s
 	KeepAlive       time.Duration // between "* OK Still here" in IDLE; 0: 2 min
+	Progress        time.Duration // between "* OK [INPROGRESS …]" of a long SEARCH; 0: 10 s
 	MaxFailures     int           // failed logins before the connection is closed; 0: 5
 	MaxCommands     int           // commands before login; 0: 50
 	Now             func() time.Time
@@ -70,6 +71,7 @@ func (s *Server) init() {
 		def(&s.IdleTime, 30*time.Minute)
 		def(&s.WriteTime, 60*time.Second)
 		def(&s.KeepAlive, 2*time.Minute)
+		def(&s.Progress, 10*time.Second)
 		def(&s.MaxFailures, 5)
 		def(&s.MaxCommands, 50)
 		if s.Now == nil {

@@ -23,6 +23,7 @@ type selected struct {
 	// recent are the messages that this session is the first to see (RFC 3501, Section 2.3.2): those from
 	// recentFrom on within the snapshot, later ones run by run.
 	recent   []store.Run
+	saved    []store.Run // what "$" means (RFC 5182): UIDs, some of which may be gone
 	own      []ownChange
 	told     []store.Run // whose flags the last sync told, ascending
 	keywords []string

@@ -11,7 +11,7 @@ import (
 
 // TestTranscripts plays testdata/imap/*.txt. "C:" is sent, "S:" must come next and match; in an S line <...> stands
 // for a regular expression and the rest for itself. "S*:" lines may come in any order among themselves. "!deliver BOX
-// NAME" delivers a message of messages or NAME.eml, "!ok" is a command that must succeed, whatever else it answers, "!other" the same of a second session, "!tls" makes the handshake, "!clear" at the top asks for the STARTTLS front.
+// NAME" delivers a message of messages or NAME.eml, "!mail BOX FIELD | FIELD" one with these fields, "!ok" is a command that must succeed, whatever else it answers, "!other" the same of a second session, "!tls" makes the handshake, "!clear" at the top asks for the STARTTLS front.
 // "~ why" and "~~ why" stand before a command that Dovecot answers otherwise, or does not get; "!alone why" keeps the whole
 // from Dovecot (TestTranscriptsAgainstDovecot).
 // A C line that ends in "{n}" or "{n+}" is followed by its literal on the next C line, as it stands.
@@ -73,6 +73,9 @@ func playTranscript(t *testing.T, script string) {
 				other = w.login(ownerName, "")
 			}
 			other.ok(rest)
+		case "!mail":
+			box, head, _ := strings.Cut(rest, " ")
+			w.deliver(box, strings.ReplaceAll(strings.ReplaceAll(head, " | ", "\r\n"), `\r\n`, "\r\n")+"\r\n\r\ntexte\r\n")
 		case "!ok":
 			s.ok(strings.ReplaceAll(rest, `\r\n`, "\r\n"))
 		case "!tls":

@@ -148,8 +148,10 @@ type ESearch struct {
 	Return   SearchReturn
 	Min, Max uint32
 	Count    uint32
-	All      []Range // ascending
-	ModSeq   uint64  // 0: left out
+	All      []Range // in the order of the result
+	Partial  []Range // what Window shows of the result
+	Window   Window
+	ModSeq   uint64 // 0: left out
 }
 
 // AppendESearch appends an ESEARCH response, a whole line.
@@ -173,6 +175,13 @@ func AppendESearch(dst []byte, e ESearch) []byte {
 	if e.Return&ReturnAll != 0 && len(e.All) > 0 {
 		dst = append(dst, " ALL "...)
 		dst = AppendSet(dst, e.All)
+	}
+	if e.Return&ReturnPartial != 0 {
+		dst = append(append(append(dst, " PARTIAL ("...), e.Window.Label...), ' ')
+		if len(e.Partial) == 0 {
+			dst = append(dst, "NIL"...)
+		}
+		dst = append(AppendSet(dst, e.Partial), ')')
 	}
 	if e.Return&ReturnCount != 0 {
 		item(" COUNT ", uint64(e.Count))

@@ -69,6 +69,9 @@ func ParseFetch(c *Command) (Fetch, error) {
 	if f.Vanished && !(f.UID && f.HasChangedSince) {
 		return Fetch{}, bad("VANISHED needs UID FETCH and CHANGEDSINCE")
 	}
+	if f.HasPartial && !f.UID {
+		return Fetch{}, bad("PARTIAL needs UID FETCH")
+	}
 	return f, l.end()
 }
 
@@ -76,6 +79,14 @@ func (l *lexer) fetchModifier(f *Fetch) error {
 	if !f.Vanished && l.takeWord("VANISHED") {
 		f.Vanished = true
 		return nil
+	}
+	if !f.HasPartial && l.takeWord("PARTIAL") {
+		f.HasPartial = true
+		err := l.space()
+		if err == nil {
+			f.Partial, err = l.window()
+		}
+		return err
 	}
 	if !l.takeWord("CHANGEDSINCE") || f.HasChangedSince {
 		return bad("Unknown FETCH modifier")

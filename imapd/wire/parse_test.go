@@ -52,6 +52,10 @@ func parse(c *Command) (any, error) {
 		return ParseCopy(c)
 	case "SEARCH":
 		return ParseSearch(c)
+	case "SORT":
+		return ParseSort(c)
+	case "THREAD":
+		return ParseThread(c)
 	case "EXPUNGE":
 		return ParseUIDSet(c)
 	case "ID":
@@ -142,6 +146,18 @@ func TestParse(t *testing.T) {
 		{"SEARCH", `SENTON "12-Dec-2020" MODSEQ "/flags/\\draft" all 620162338`, Search{ModSeq: true, Key: and(
 			Key{Op: KeySentOn, Date: day(2020, 12, 12)}, Key{Op: KeyModSeq, Number: 620162338})}},
 
+		{"UID SEARCH", "RETURN (PARTIAL -1:-100 SAVE) ALL", Search{UID: true, Extended: true, Return: ReturnPartial | ReturnSave,
+			Partial: Window{1, 100, true, "-1:-100"}, Key: and(Key{Op: KeyAll})}},
+		{"SEARCH", "RETURN (PARTIAL 500:1 COUNT) $", Search{Extended: true, Return: ReturnPartial | ReturnCount,
+			Partial: Window{1, 500, false, "500:1"}, Key: and(Key{Op: KeySeq, Set: Set{Saved: true}})}},
+		{"UID FETCH", "25900:26600 (UID) (PARTIAL -1:-30 CHANGEDSINCE 98305)", Fetch{UID: true, Set: set(Range{25900, 26600}),
+			Items: []FetchItem{item(FetchUID, "UID")}, ChangedSince: 98305, HasChangedSince: true, Partial: Window{1, 30, true, "-1:-30"}, HasPartial: true}},
+		{"SORT", "(SUBJECT REVERSE DATE) UTF-8 ALL", Sort{Search{Key: and(Key{Op: KeyAll})}, []SortKey{{SortSubject, false}, {SortDate, true}}}},
+		{"UID SORT", "RETURN () (displayfrom) us-ascii 1", Sort{Search{UID: true, Extended: true, Return: ReturnAll,
+			Key: and(Key{Op: KeySeq, Set: set(Range{1, 1})})}, []SortKey{{SortDisplayFrom, false}}}},
+		{"THREAD", "references UTF-8 SINCE 5-Mar-2000", Thread{Algorithm: "REFERENCES", Key: and(Key{Op: KeySince, Date: day(2000, 3, 5)})}},
+		{"UID THREAD", "ORDEREDSUBJECT US-ASCII TEXT x", Thread{UID: true, Algorithm: "ORDEREDSUBJECT", Key: and(Key{Op: KeyText, Text: "x"})}},
+
 		{"ID", `("name" "sodr" "os" NIL)`, []IDField{{Name: "name", Value: "sodr"}, {Name: "os", Nil: true}}},
 		{"ID", "nil", []IDField(nil)},
 		{"ENABLE", "CONDSTORE x-good-idea", []string{"CONDSTORE", "X-GOOD-IDEA"}},
@@ -178,7 +194,7 @@ func TestParseRefuses(t *testing.T) {
 		"FETCH": {"1", "0 FLAGS", "1: FLAGS", "1, FLAGS", "4294967296 FLAGS", "1 ()", "1 (FLAGS", "1 X", "1 (ALL)", "1 BODY[", "1 BODY[MIME]",
 			"1 BODY[1.]", "1 BODY[0]", "1 BODY[X]", "1 BODY[HEADER.FIELDS ()]", "1 BODY[HEADER.FIELDS (a:b)]", "1 BODY[]<0.0>", "1 BODY[]<1>",
 			"1 BODY.PEEK", "1 FLAGS (CHANGEDSINCE 0)", "1 FLAGS (X 1)",
-			"1 FLAGS (VANISHED)", "1 FLAGS (CHANGEDSINCE 1 VANISHED)", "1 FLAGS (CHANGEDSINCE 1 VANISHED VANISHED)", "1 FLAGS x", "1 BODY[" + strings.Repeat("1.", 64) + "1]",
+			"1 FLAGS (VANISHED)", "1 FLAGS (PARTIAL 1:2)", "1 FLAGS (CHANGEDSINCE 1 VANISHED)", "1 FLAGS (CHANGEDSINCE 1 VANISHED VANISHED)", "1 FLAGS x", "1 BODY[" + strings.Repeat("1.", 64) + "1]",
 			"1 BODY[HEADER.FIELDS ({4}\r\na\r\nb)]"},
 		"STORE":       {"1 FLAGS", `1 FLAGS (\Recent)`, "1 XFLAGS ()", "1 (UNCHANGEDSINCE) FLAGS ()", "1 FLAGS (a", `1 FLAGS (\)`, `1 FLAGS (\*)`},
 		"COPY":        {"1", "x y", "1 a b"},
@@ -186,8 +202,14 @@ func TestParseRefuses(t *testing.T) {
 		"SEARCH": {"", "X", "FROM", "SINCE x", "SINCE 32-Jan-2020", "()", "(ALL", "NOT", "OR ALL", "LARGER -1", "KEYWORD \\Seen", "ALL ",
 			"RETURN (X) ALL", "RETURN (ALL)", "TEXT \"\xe9\"", ors.String() + "ALL", strings.Repeat("(", 100) + "ALL" + strings.Repeat(")", 100),
 			strings.Repeat("ALL ", 1000) + "ALL"},
-		"ID":     {"", `("a")`, "(a b)", strings.Repeat("x", 10)},
-		"ENABLE": {"", "a ", "a  b"},
+		"SORT": {"", "ALL", "(DATE)", "() UTF-8 ALL", "(REVERSE) UTF-8 ALL", "(X) UTF-8 ALL", "(DATE) UTF-8", "(DATE) UTF-8 ALL ",
+			"RETURN (X) (DATE) UTF-8 ALL", "RETURN (ALL PARTIAL 1:2) (DATE) UTF-8 ALL", "(" + strings.Repeat("DATE ", 17) + "DATE) UTF-8 ALL"},
+		"THREAD": {"", "X UTF-8 ALL", "REFERENCES UTF-8", "REFERENCES UTF-8 ALL "},
+		"UID SEARCH": {"RETURN (PARTIAL) ALL", "RETURN (PARTIAL 1) ALL", "RETURN (PARTIAL 0:1) ALL", "RETURN (PARTIAL 1:-1) ALL",
+			"RETURN (PARTIAL 1:2 PARTIAL 1:2) ALL", "RETURN (PARTIAL 1:2 ALL) ALL", "RETURN (PARTIAL 1:*) ALL", "RETURN (PARTIAL 4294967296:1) ALL"},
+		"UID FETCH": {"1 UID (PARTIAL)", "1 UID (PARTIAL 1)", "1 UID (PARTIAL 0:1)", "1 UID (PARTIAL 1:2 PARTIAL 1:2)"},
+		"ID":        {"", `("a")`, "(a b)", strings.Repeat("x", 10)},
+		"ENABLE":    {"", "a ", "a  b"},
 	} {
 		for _, args := range list {
 			_, err := parse(command(name, args))
@@ -239,7 +261,8 @@ func TestUTF8Names(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"1:* (FLAGS BODY[1.2]<0.3>)", "OR FROM a (NOT SEEN)", `(SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, "1 +FLAGS (a)",
 		"1:4 (UNCHANGEDSINCE 12) +FLAGS.SILENT ($Taken)", "1:* (FLAGS MODSEQ) (CHANGEDSINCE 9 VANISHED)",
-		"INBOX (CONDSTORE QRESYNC (9 1 2:5 (1,3 2,5)))", `MODSEQ "/flags/\\draft" all 620162338`} {
+		"INBOX (CONDSTORE QRESYNC (9 1 2:5 (1,3 2,5)))",
+		"RETURN (PARTIAL -1:-9) (REVERSE DATE SUBJECT) UTF-8 ALL", "REFERENCES UTF-8 ALL", "1:* UID (PARTIAL 1:9 CHANGEDSINCE 3)", `MODSEQ "/flags/\\draft" all 620162338`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, args string) {

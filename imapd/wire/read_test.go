@@ -234,6 +234,8 @@ func parseAny(c *Command) {
 	ParseStore(c)
 	ParseCopy(c)
 	ParseSearch(c)
+	ParseSort(c)
+	ParseThread(c)
 	ParseUIDSet(c)
 	ParseID(c)
 	ParseEnable(c)

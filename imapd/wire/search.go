@@ -31,35 +31,59 @@ type searcher struct {
 func ParseSearch(c *Command) (Search, error) {
 	l := &searcher{lexer: c.lexer()}
 	s := Search{UID: c.UID}
-	if l.takeWord("RETURN") {
-		s.Extended = true
-		if err := l.space(); err != nil {
-			return Search{}, err
-		}
-		if err := l.list(func() error { return l.searchReturn(&s) }); err != nil {
-			return Search{}, err
-		}
-		// RFC 4731, Section 3.1: an empty list means ALL.
-		if s.Return == 0 {
-			s.Return = ReturnAll
-		}
-		if err := l.space(); err != nil {
-			return Search{}, err
-		}
-	}
-	if err := l.charset(); err != nil {
+	if err := l.returns(&s); err != nil {
 		return Search{}, err
 	}
-	s.Key.Op = KeyAnd
+	if l.takeWord("CHARSET") {
+		if err := l.space(); err != nil {
+			return Search{}, err
+		}
+		if err := l.charset(); err != nil {
+			return Search{}, err
+		}
+	}
+	var err error
+	if s.Key, err = l.criteria(); err != nil {
+		return Search{}, err
+	}
+	s.ModSeq = l.modSeq
+	return s, nil
+}
+
+// returns reads "RETURN (" options ") ", where it is.
+func (l *searcher) returns(s *Search) error {
+	if !l.takeWord("RETURN") {
+		return nil
+	}
+	s.Extended = true
+	if err := l.space(); err != nil {
+		return err
+	}
+	if err := l.list(func() error { return l.searchReturn(s) }); err != nil {
+		return err
+	}
+	// RFC 9394, Section 3.1: one of them at most.
+	if s.Return&ReturnAll != 0 && s.Return&ReturnPartial != 0 {
+		return bad("ALL and PARTIAL exclude each other")
+	}
+	// RFC 4731, Section 3.1: an empty list means ALL.
+	if s.Return == 0 {
+		s.Return = ReturnAll
+	}
+	return l.space()
+}
+
+// criteria reads the search keys up to the end of the command.
+func (l *searcher) criteria() (Key, error) {
+	all := Key{Op: KeyAnd}
 	for {
 		k, err := l.key(0)
 		if err != nil {
-			return Search{}, err
+			return Key{}, err
 		}
-		s.Key.Keys = append(s.Key.Keys, k)
+		all.Keys = append(all.Keys, k)
 		if !l.take(' ') {
-			s.ModSeq = l.modSeq
-			return s, l.end()
+			return all, l.end()
 		}
 	}
 }
@@ -77,19 +101,23 @@ func (l *searcher) searchReturn(s *Search) error {
 		s.Return |= ReturnCount
 	case "SAVE":
 		s.Return |= ReturnSave
+	case "PARTIAL":
+		if s.Return&ReturnPartial != 0 {
+			return bad("PARTIAL stands twice")
+		}
+		s.Return |= ReturnPartial
+		if err = l.space(); err != nil {
+			return err
+		}
+		s.Partial, err = l.window()
 	default:
 		return bad("Unknown result option")
 	}
 	return err
 }
 
+// charset reads the name of a charset and the space behind it.
 func (l *searcher) charset() error {
-	if !l.takeWord("CHARSET") {
-		return nil
-	}
-	if err := l.space(); err != nil {
-		return err
-	}
 	name, err := l.astring()
 	if err != nil {
 		return err

@@ -168,6 +168,8 @@ type Fetch struct {
 	ChangedSince    uint64 // RFC 7162, Section 3.1.4.1
 	HasChangedSince bool
 	Vanished        bool // RFC 7162, Section 3.2.6; only with UID and HasChangedSince
+	Partial         Window
+	HasPartial      bool // RFC 9394, Section 3.3; only with UID
 }
 
 // StoreMode is how STORE changes flags.
@@ -248,15 +250,61 @@ const (
 	ReturnAll
 	ReturnCount
 	ReturnSave
+	ReturnPartial // RFC 9394; the range is in Search.Partial
 )
+
+// Window is a part of a result, by places counted from 1: from the beginning, or with FromEnd from the end backwards
+// (RFC 9394, Section 3.1). First <= Last.
+type Window struct {
+	First, Last uint32
+	FromEnd     bool
+	Label       string // as the client wrote it, for the answer
+}
 
 // Search is the arguments of SEARCH and UID SEARCH.
 type Search struct {
 	UID      bool
 	Extended bool // RETURN was given: answer ESEARCH
 	Return   SearchReturn
+	Partial  Window
 	Key      Key  // KeyAnd at its root
 	ModSeq   bool // a MODSEQ key stands in it somewhere
+}
+
+// SortField is what SORT compares (RFC 5256, Section 3; RFC 5957, Section 3).
+type SortField uint8
+
+// The criteria of SORT.
+const (
+	SortArrival SortField = iota + 1
+	SortCc
+	SortDate
+	SortFrom
+	SortSize
+	SortSubject
+	SortTo
+	SortDisplayFrom
+	SortDisplayTo
+)
+
+// SortKey is one criterion.
+type SortKey struct {
+	Field   SortField
+	Reverse bool
+}
+
+// Sort is the arguments of SORT and UID SORT.
+type Sort struct {
+	Search
+	By []SortKey // at least one
+}
+
+// Thread is the arguments of THREAD and UID THREAD.
+type Thread struct {
+	UID       bool
+	Algorithm string // "ORDEREDSUBJECT" or "REFERENCES"
+	Key       Key
+	ModSeq    bool
 }
 
 // ErrBadCharset is a SEARCH in a charset other than US-ASCII and UTF-8: answer
