@@ -173,8 +173,8 @@ func (g *generator) command() string {
 			"BODY.PEEK[TEXT]", "BODY.PEEK[1]", "BODY.PEEK[2.MIME]", "BODY.PEEK[HEADER.FIELDS (SUBJECT FROM)]", "BODY.PEEK[HEADER.FIELDS.NOT (DATE)]",
 			"BODY.PEEK[]<3.40>", "BODY.PEEK[TEXT]<0.5>", "FULL", "ALL") + ")"
 	case 8:
-		if strings.Contains(g.capability, " SORT ") {
-			return pick(g, "UID SORT", "SORT") + " (" + pick(g, "", "REVERSE ") + pick(g, "SUBJECT", "DATE", "ARRIVAL", "SIZE", "FROM", "TO", "CC", "SUBJECT REVERSE DATE") + ") UTF-8 " + g.search(1)
+		if strings.Contains(g.capability, " SORT ") { // no REVERSE: Dovecot 2.3 orders what is alike in any way then
+			return pick(g, "UID SORT", "SORT") + " (" + pick(g, "SUBJECT", "DATE", "ARRIVAL", "SIZE", "FROM", "TO", "CC", "SUBJECT DATE", "TO SUBJECT SIZE") + ") UTF-8 " + g.search(1)
 		}
 		return "UID MOVE " + g.uids() + " " + g.box()
 	case 9:

@@ -208,6 +208,11 @@ func againstDovecot(t *testing.T, script string) (same int) {
 			w.deliver(box, raw)
 			d.deliver(box, prefix+raw)
 			continue
+		case verb == "!mail":
+			box, raw := composed(rest)
+			w.deliver(box, raw)
+			d.deliver(box, prefix+raw)
+			continue
 		case verb == "!other":
 			if other == nil {
 				other, otherDovecot = w.login(ownerName, ""), d.session()

@@ -74,8 +74,7 @@ func playTranscript(t *testing.T, script string) {
 			}
 			other.ok(rest)
 		case "!mail":
-			box, head, _ := strings.Cut(rest, " ")
-			w.deliver(box, strings.ReplaceAll(strings.ReplaceAll(head, " | ", "\r\n"), `\r\n`, "\r\n")+"\r\n\r\ntexte\r\n")
+			w.deliver(composed(rest))
 		case "!ok":
 			s.ok(strings.ReplaceAll(rest, `\r\n`, "\r\n"))
 		case "!tls":
@@ -90,6 +89,12 @@ func playTranscript(t *testing.T, script string) {
 			t.Fatalf("line %d: %q is no line of a transcript", i+1, line)
 		}
 	}
+}
+
+// composed is the mailbox and the message of a line "!mail".
+func composed(rest string) (box, raw string) {
+	box, head, _ := strings.Cut(rest, " ")
+	return box, strings.NewReplacer(" | ", "\r\n", `\r\n`, "\r\n").Replace(head) + "\r\n\r\ntexte\r\n"
 }
 
 func expectAll(s *session, at int, want []string) {

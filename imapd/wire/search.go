@@ -122,10 +122,13 @@ func (l *searcher) charset() error {
 	if err != nil {
 		return err
 	}
+	if err := l.space(); err != nil {
+		return err
+	}
 	if !strings.EqualFold(name, "UTF-8") && !strings.EqualFold(name, "US-ASCII") {
 		return ErrBadCharset
 	}
-	return l.space()
+	return nil
 }
 
 // key reads one search key; depth is how many parentheses, NOT and OR are around it.
