@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -229,7 +230,9 @@ func (s *Store) commitGroup(group []*request) {
 		}
 	}
 	for i, r := range group {
-		r.answer(replies[i])
+		if !r.answer(replies[i]) && replies[i].err == nil && slices.ContainsFunc(r.batch.Ops, func(op Op) bool { _, ok := op.(destroyBAL); return ok }) {
+			s.wipeSoon() // who asked for it did not wait
+		}
 	}
 	for _, done := range l.flush {
 		done <- reply{nil, err}

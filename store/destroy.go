@@ -73,7 +73,7 @@ func (s *Store) DestroyBAL(ctx context.Context, addr Address, events ...trace.Ev
 		return d, d.Refused
 	}
 	if _, err := s.Commit(ctx, &Batch{Ops: []Op{destroyBAL{addr}}, Events: events}); err != nil {
-		return d, err
+		return d, err // the committer sees to the rest of what it decides after ErrSlow
 	}
 	defer s.wipeSoon()
 	ctx = context.WithoutCancel(ctx) // who asked may go away

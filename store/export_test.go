@@ -136,6 +136,17 @@ func (s *Store) HoldCommitter() (release func(batches int)) {
 	}
 }
 
+// HoldNextCommit lets the next commit of a batch wait until it is let go.
+func (s *Store) HoldNextCommit() (let func()) {
+	commit, held := *s.commitIndex.Load(), make(chan struct{})
+	s.SetCommit(func(tx *bolt.Tx) error {
+		s.SetCommit(commit)
+		<-held
+		return commit(tx)
+	})
+	return func() { close(held) }
+}
+
 // RebuildBy is Rebuild with so many bodies in one commit.
 var RebuildBy = rebuildBy
 

@@ -36,15 +36,16 @@ const (
 // take is told by the committer that it begins; false: nobody waits for this batch any more.
 func (r *request) take() bool { return r.state.CompareAndSwap(queued, taken) }
 
-// answer hands the reply to who waits, or cleans up where nobody does.
-func (r *request) answer(rep reply) {
+// answer hands the reply to who waits, or cleans up where nobody does (heard is false then).
+func (r *request) answer(rep reply) (heard bool) {
 	if r.state.CompareAndSwap(taken, answered) {
 		r.done <- rep
-		return
+		return true
 	}
 	if b := r.batch.Blob; b != nil && rep.err != nil {
 		b.drop()
 	}
+	return false
 }
 
 // leave gives up waiting. stays: the committer has the batch and may store it. ok false: the answer is there.
