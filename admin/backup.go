@@ -57,6 +57,7 @@ type backups struct {
 	began   time.Time
 	label   string
 	session backup.Session // nil while it begins
+	pulse   *pulse         // of the session
 
 	use sync.Mutex // held while the session works
 }
@@ -69,11 +70,13 @@ func (s *Server) backupRoutes(mux *http.ServeMux) {
 		"POST /v1/backups/{id}/bodies":   s.backupBodies,
 		"POST /v1/backups/{id}/manifest": s.backupManifest,
 		"POST /v1/backups/{id}/done":     s.backupDone,
+		"POST /v1/backups/{id}/alive":    s.backupAlive,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			// The server's limit on reading is for short requests: it would end this one.
 			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
-			started := &begun{ResponseWriter: w}
+			defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }() // of the next request
+			started := &begun{ResponseWriter: &patient{w, s.stalls(), s.backups.heard}}
 			err := h(started, r)
 			switch {
 			case err == nil:
@@ -135,12 +138,15 @@ func (s *Server) backupBegin(w http.ResponseWriter, r *http.Request) error {
 		return line(backupLine{Problem: problem(err)})
 	}
 	m := session.Moment()
-	b.open(m.ID, session)
+	heard := b.open(m.ID, session)
 	s.Log.Info("backup begun", "cmd", m.ID)
 	if err := line(backupLine{Moment: &m}); err != nil {
 		return err
 	}
-	<-ctx.Done()
+	if heard.awaitSilence(ctx, s.stalls()) {
+		s.Log.Warn("backup ended: nothing is heard of its command any more", "cmd", m.ID, "dur", s.stalls())
+		panic(http.ErrAbortHandler) // the command sees it, should it go on
+	}
 	return nil
 }
 
@@ -154,17 +160,18 @@ func (b *backups) take(label string, now time.Time) error {
 	return nil
 }
 
-func (b *backups) open(id string, session backup.Session) {
+func (b *backups) open(id string, session backup.Session) *pulse {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.id, b.session = id, session
+	b.id, b.session, b.pulse = id, session, newPulse()
+	return b.pulse
 }
 
 // release ends the session, once nobody works with it.
 func (b *backups) release() {
 	b.mu.Lock()
 	session := b.session
-	b.id, b.session = "", nil
+	b.id, b.session, b.pulse = "", nil, nil
 	b.mu.Unlock()
 	b.use.Lock()
 	if session != nil {
@@ -187,6 +194,8 @@ func (s *Server) with(r *http.Request, fn func(backup.Session) error) error {
 	if session == nil || id != r.PathValue("id") {
 		return &Problem{http.StatusNotFound, "this backup is not under way", "begin it again"}
 	}
+	b.heard()
+	defer b.heard()
 	return fn(session)
 }
 
@@ -314,7 +323,10 @@ func (c *Client) Begin(ctx context.Context, label string, p store.Progress) (bac
 			done()
 			return nil, l.Problem
 		case l.Moment != nil:
-			return &backupSession{c, *l.Moment, done}, nil
+			alive, over := context.WithCancel(ctx) // the session ends with it too
+			b := &backupSession{c, *l.Moment, func() { over(); done() }}
+			go b.tellAlive(alive, transferStall/5)
+			return b, nil
 		case p != nil:
 			p(l.Stage, l.Done, l.Total)
 		}

@@ -72,6 +72,7 @@ type Server struct {
 	importing sync.Map      // store.BALID: an import into it runs
 	transfers chan struct{} // an entry for each export and import that runs
 	backups   backups
+	stall     time.Duration // a seam for tests; 0: transferStall
 }
 
 type uidKey struct{}

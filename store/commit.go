@@ -139,7 +139,7 @@ func (s *Store) takeLazy() lazy {
 }
 
 // flush waits until everything recorded so far is committed.
-func (s *Store) flush() error {
+func (s *Store) flush(ctx context.Context) error {
 	done := make(chan reply, 1)
 	s.lazyMu.Lock()
 	s.lazy.flush = append(s.lazy.flush, done)
@@ -152,7 +152,10 @@ func (s *Store) flush() error {
 		return rep.err
 	case <-t.C:
 		return ErrSlow
+	case <-ctx.Done():
+		return ctx.Err()
 	case <-s.stopped:
+	case <-s.failed: // the committer may hang in an index that was given up
 	}
 	_, err := s.await(done)
 	return err

@@ -19,6 +19,7 @@ func TestDestroySlow(t *testing.T) {
 	b.State = store.Closed
 	do(t, s, store.PutBAL{BAL: b})
 	let := s.HoldNextCommit()
+	defer let()
 	if _, err := s.DestroyBAL(ctx, b.Address); !errors.Is(err, store.ErrSlow) {
 		t.Fatalf("%v, want ErrSlow", err)
 	}

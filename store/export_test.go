@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +21,7 @@ type (
 var OpenWith = open
 
 func (s *Store) SetCommit(f func(*bolt.Tx) error) { s.commitIndex.Store(&f) }
-func (s *Store) Flush() error                     { return s.flush() }
+func (s *Store) Flush() error                     { return s.flush(context.Background()) }
 
 // CountCommits counts the commits of the index from now on.
 func (s *Store) CountCommits(n *atomic.Int64) {
@@ -144,7 +145,19 @@ func (s *Store) HoldNextCommit() (let func()) {
 		<-held
 		return commit(tx)
 	})
-	return func() { close(held) }
+	return sync.OnceFunc(func() { close(held) })
+}
+
+// HoldRemoval lets commits wait that take bodies away, until they are let go.
+func (s *Store) HoldRemoval() (let func()) {
+	commit, held := *s.commitIndex.Load(), make(chan struct{})
+	s.SetCommit(func(tx *bolt.Tx) error {
+		if s.Removing() {
+			<-held
+		}
+		return commit(tx)
+	})
+	return sync.OnceFunc(func() { close(held) })
 }
 
 // RebuildBy is Rebuild with so many bodies in one commit.
@@ -152,3 +165,9 @@ var RebuildBy = rebuildBy
 
 // Index is the database of the index, without its guard.
 func (s *Store) Index() *bolt.DB { return s.index }
+
+// Fail gives the store up, as a fault of its disk does.
+func (s *Store) Fail(err error) { s.fail(err) }
+
+// Removing reports that bodies are being removed.
+func (s *Store) Removing() bool { return len(s.removing) > 0 }

@@ -57,10 +57,12 @@ const copyStep = 8 << 20 // octets of a copy that wait for a sync: who syncs the
 
 // Moment takes a moment of the store. Everything that was recorded before is part of it.
 func (s *Store) Moment(ctx context.Context, p Progress) (_ *Moment, err error) {
-	if err := s.flush(); err != nil {
+	if err := s.flush(ctx); err != nil {
 		return nil, err
 	}
-	s.pin()
+	if err := s.pin(ctx); err != nil {
+		return nil, err
+	}
 	n := &Moment{s: s, ID: s.NewID()}
 	defer func() {
 		if err != nil {
@@ -323,19 +325,6 @@ func (s *Store) betweenCommits(ctx context.Context, f func()) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// pin keeps every body that the index names from being removed, until unpin.
-func (s *Store) pin() {
-	s.sweeping.Lock() // a sweep that has begun is ended before
-	s.pins++
-	s.sweeping.Unlock()
-}
-
-func (s *Store) unpin() {
-	s.sweeping.Lock()
-	s.pins--
-	s.sweeping.Unlock()
 }
 
 func device(path string) (uint64, error) {

@@ -396,7 +396,9 @@ func EventsSince(dir string, after uint64, fn func(trace.Event)) (whole bool, er
 
 // VerifyBodies opens every body to its last frame and yields those that cannot be; at most 1000.
 func (s *Store) VerifyBodies(ctx context.Context, p Progress) ([]Problem, error) {
-	s.pin()
+	if err := s.pin(ctx); err != nil {
+		return nil, err
+	}
 	defer s.unpin()
 	var ids []MessageID
 	err := s.read(func(tx *bolt.Tx) error {

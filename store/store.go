@@ -121,8 +121,7 @@ type Store struct {
 	mu  sync.RWMutex
 	mem *memory
 
-	sweeping sync.Mutex // held while bodies are removed
-	pins     int        // moments that keep bodies; guarded by sweeping
+	pinning
 
 	momentMu sync.Mutex
 	moments  map[trace.ID]Backup // open ones: each has the keys in memory, and may have become a backup
@@ -163,7 +162,7 @@ func Open(opt Options) (*Store, error) { return open(opt, nil) }
 
 // open takes another file system for tests.
 func open(opt Options, wrap func(fileSystem) fileSystem) (_ *Store, err error) {
-	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, maxFree: maxFreeKept, batchLog: newBatchLog(), keywordRoom: 64 << 20,
+	s := &Store{opt: opt, dir: opt.Dir, log: opt.Log, now: opt.Now, syncFew: 2, maxFree: maxFreeKept, batchLog: newBatchLog(), pinning: newPinning(), keywordRoom: 64 << 20,
 		queue: make(chan *request, maxGroup), aside: make(chan func()), wipe: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
 	commit := commitTx
 	s.commitIndex.Store(&commit)

@@ -157,9 +157,13 @@ func (d *deadWalk) pass(f forget, err error) {
 // some takes away some of the bodies that died before the limit. While a Moment is open it takes none.
 func (d *deadWalk) some(ctx context.Context, done *Swept) (more bool, err error) {
 	s := d.s
-	s.sweeping.Lock()
-	defer s.sweeping.Unlock()
-	if s.pins > 0 {
+	select {
+	case s.removing <- struct{}{}:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	defer func() { <-s.removing }()
+	if s.pins.Load() > 0 {
 		return false, nil
 	}
 	waits, goes, err := d.next()

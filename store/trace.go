@@ -146,7 +146,7 @@ func withTarget(attrs []trace.Attr, to Ref, uids Run) []trace.Attr {
 // Trace is the life of a message or transaction, in order: the events of its id, and those of a mailbox that touch
 // a row which the message has or had there, followed through copies and moves.
 func (s *Store) Trace(ctx context.Context, id trace.ID) ([]trace.Event, error) {
-	if err := s.flush(); err != nil && s.Err() == nil {
+	if err := s.flush(ctx); err != nil && s.Err() == nil {
 		return nil, err
 	}
 	f := follower{id: id, rows: map[uint32]map[UID]bool{}}
