@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -101,36 +99,21 @@ func (d *demo) play(ctx context.Context) error {
 	}
 	defer d.annuaire.Stop()
 
-	log, err := os.OpenFile(filepath.Join(d.dir, "mssd.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	inst, err := startInstance(ctx, d.cfg, filepath.Join(d.dir, "mssd.log"), nil)
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	ready := make(chan map[string]string, 1)
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	var daemon errgroup.Group
-	ended := make(chan struct{})
-	daemon.Go(func() error {
-		defer close(ended)
-		return run(running, d.cfg, runOptions{Create: true, Ready: func(a map[string]string) { ready <- a },
-			Log: slog.New(slog.NewTextHandler(log, nil))})
-	})
-	select {
-	case d.addrs = <-ready:
-	case <-ended:
-		return daemon.Wait()
-	}
+	defer inst.stop()
+	d.addrs = inst.addrs
 	err = d.tell(ctx)
 	if err == nil && d.keep {
 		d.sayHowToConnect()
 		select {
 		case <-ctx.Done():
-		case <-ended:
+		case <-inst.ended:
 		}
 	}
-	stop()
-	if derr := daemon.Wait(); err == nil && derr != nil && !errors.Is(derr, context.Canceled) {
+	if derr := inst.stop(); err == nil {
 		err = derr
 	}
 	if err != nil {

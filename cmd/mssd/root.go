@@ -60,7 +60,7 @@ func newRoot() *cobra.Command {
 		return usageError{fmt.Errorf("%w (%s --help shows what there is)", err, cmd.CommandPath())}
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newServe(), newCheck(), newDemo(), newTrace(), newBAL(), newMember(), newWhitelist(), newDirectory(),
+	root.AddCommand(newServe(), newCheck(), newDemo(), newSelftest(), newTrace(), newBAL(), newMember(), newWhitelist(), newDirectory(),
 		newHealth(), newCerts(), newFsck(), newSweep(), newBackup(), newRestore(), newKeys(), newVersion(), newBenchTarget())
 	usageOfArgs(root)
 	return root

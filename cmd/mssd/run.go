@@ -36,6 +36,7 @@ type runOptions struct {
 	Log       *slog.Logger            // nil: as the configuration says, on standard error
 	Reload    <-chan os.Signal        // each value asks for a reload; nil: never
 	Ready     func(map[string]string) // told once, when every front serves: name → addresses; may be nil
+	Observe   func(trace.Event)       // told of each event of the trace once it is durable; must not wait; may be nil
 }
 
 // errStoreFailed ends the daemon: after a failed sync nobody knows what is on the disk, the next start finds out.
@@ -118,7 +119,7 @@ func (d *daemon) openStore() error {
 	if keep == 0 {
 		keep = -1 // the store's word for not at all
 	}
-	st, err := store.Open(store.Options{Dir: d.cfg.DataDir, MasterKey: d.cfg.Store.MasterKey, Create: d.opt.Create, Log: d.log, Observe: d.metrics.observe,
+	st, err := store.Open(store.Options{Dir: d.cfg.DataDir, MasterKey: d.cfg.Store.MasterKey, Create: d.opt.Create, Log: d.log, Observe: d.observe,
 		CommitWait: time.Duration(d.cfg.Store.CommitTimeout), RetainExpunged: keep, Aging: true, Retention: d.cfg.Store.Retention.days()})
 	switch {
 	case errors.Is(err, store.ErrNoStore):
@@ -135,6 +136,13 @@ func (d *daemon) openStore() error {
 		d.log.Warn("keep a copy of the master key elsewhere: without it the mail of this store can never be read", "file", masterKeyFile(d.cfg))
 	}
 	return nil
+}
+
+func (d *daemon) observe(e trace.Event) {
+	d.metrics.observe(e)
+	if d.opt.Observe != nil {
+		d.opt.Observe(e)
+	}
 }
 
 // loadTrust loads certificates, anchors, revocation lists, white list and the directory's image. Only what is ours must
