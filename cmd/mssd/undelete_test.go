@@ -210,7 +210,7 @@ func TestLostMailComesBack(t *testing.T) {
 	}
 	refused("expected a number of days", "bal", "retention", bal, "Sent", "soon")
 	refused("after the mailbox comes", "bal", "retention", bal, "Sent")
-	refused("1 are not there", "bal", "undelete", bal, "--id", list[0].ID) // it came back before
+	refused("1 is not there", "bal", "undelete", bal, "--id", list[0].ID) // it came back before
 	refused("only one of these", "bal", "undelete", bal)
 	refused("only one of these", "bal", "undelete", bal, "--all", "--since", "2026-01-01")
 	if out := run("sweep"); !strings.Contains(out, "0 messages expunged for their age") {
