@@ -116,6 +116,9 @@ func checkFiles(c *Config) (faults, absent []fault) {
 			return err
 		})
 	}
+	if p := c.Login.PSC; p != nil {
+		p.files(look)
+	}
 	if x := c.Directory.Extraction; x != nil && len(x.Anchors) > 0 {
 		look("directory.extraction.anchors", x.Anchors, "its urls are not asked until it is", func() error {
 			_, err := tlsconf.LoadAnchors(x.Anchors)

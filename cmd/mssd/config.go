@@ -140,6 +140,9 @@ type IMAPConfig struct {
 	// in the field needs an RSA certificate. Required.
 	Cert string `toml:"cert"`
 	Key  string `toml:"key"`
+	// Mechanisms are the SASL mechanisms offered, in this order: "XOAUTH2" and "OAUTHBEARER", which need login.psc, and
+	// "PLAIN", with which the command LOGIN is taken too. Optional: all that can work.
+	Mechanisms []string `toml:"mechanisms"`
 	// MaxAppendOctets is the largest message that a client may store, octets. Optional.
 	MaxAppendOctets int64 `toml:"max_append_octets"`
 	// MaxConnections is the most connections at a time, in all and for one client address. Optional.
@@ -318,6 +321,8 @@ type LoginConfig struct {
 	Argon2Threads   uint8  `toml:"argon2_threads"`
 	// CacheFor is how long a verified password is remembered in memory, as an HMAC. Optional.
 	CacheFor Duration `toml:"cache_for"`
+	// PSC is the issuer of access tokens. Optional: none are taken.
+	PSC *PSCConfig `toml:"psc"`
 }
 
 // AdminConfig is the operator's door.

@@ -42,10 +42,7 @@ func (c *Config) check(known []fault) []fault {
 	c.checkIMAP(k)
 	c.checkTrust(k)
 	c.checkDirectory(k)
-	k.between("login.argon2_time", int64(c.Login.Argon2Time), 1, 100)
-	k.between("login.argon2_memory_kib", int64(c.Login.Argon2MemoryKiB), 8, 4<<20)
-	k.between("login.argon2_threads", int64(c.Login.Argon2Threads), 1, 64)
-	k.duration("login.cache_for", c.Login.CacheFor, 0, time.Hour)
+	c.checkLogin(k)
 	k.path("admin.socket", c.Admin.Socket, "the unix socket of the command line")
 	if n := len(c.Admin.Socket); n > 107 {
 		k.bad("admin.socket", "%d octets long; a unix socket's name has at most 107", n)

@@ -168,6 +168,10 @@ func (c *Config) paths() []*string {
 		ps = append(ps, &l.PasswordFile, &l.Cert, &l.Key)
 		lists = append(lists, l.Anchors)
 	}
+	if p := c.Login.PSC; p != nil {
+		ps = append(ps, &p.ClientSecretFile, &p.Cert, &p.Key)
+		lists = append(lists, p.Anchors)
+	}
 	if x := c.Directory.Extraction; x != nil {
 		ps = append(ps, &x.File)
 		lists = append(lists, x.Anchors)

@@ -64,6 +64,9 @@ func (d *daemon) Degraded() []string {
 	if d.list.Usable() == nil {
 		add("white list", d.list.Warning())
 	}
+	if d.psc != nil {
+		add("issuer of access tokens (logins with new ones get UNAVAILABLE)", d.psc.Warning())
+	}
 	out = append(out, directoryFaults(d.dir)...)
 	if free, err := d.store.FreeSpace(); err != nil {
 		add("disk of the store", err)

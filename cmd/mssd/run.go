@@ -69,6 +69,7 @@ type daemon struct {
 	partners  *whitelist.Partners
 	dir       *directory.Directory
 	auth      *auth.Authenticator
+	psc       *auth.PSC        // nil: no tokens are taken
 	tls       []*tlsconf.Front // one for each front that speaks TLS
 	smtp      *smtpd.Server
 	imap      []*imapd.Server
@@ -106,6 +107,12 @@ func run(ctx context.Context, cfg *Config, opt runOptions) (err error) {
 		return err
 	}
 	defer d.dir.Close()
+	if err := d.openPSC(); err != nil {
+		return err
+	}
+	if d.psc != nil {
+		defer d.psc.Close()
+	}
 	d.makeFronts()
 	if err := d.bind(); err != nil {
 		d.closeListeners()
@@ -152,7 +159,7 @@ func (d *daemon) loadTrust() error {
 	remember(d.trusted)
 	for _, f := range []tlsconf.FrontConfig{
 		{Name: "smtp", CertFile: d.cfg.SMTP.Cert, KeyFile: d.cfg.SMTP.Key, RequestClientCert: true, Log: d.log},
-		{Name: "imap", CertFile: d.cfg.IMAP.Cert, KeyFile: d.cfg.IMAP.Key, Log: d.log},
+		{Name: "imap", CertFile: d.cfg.IMAP.Cert, KeyFile: d.cfg.IMAP.Key, RequestClientCert: d.cfg.asksIMAPClients(), Log: d.log},
 	} {
 		t, err := tlsconf.NewFront(f)
 		if err != nil {
@@ -197,7 +204,11 @@ func (d *daemon) loadList() error {
 func (d *daemon) makeFronts() {
 	c := d.cfg
 	argon := auth.Params{Time: c.Login.Argon2Time, MemoryKiB: c.Login.Argon2MemoryKiB, Threads: c.Login.Argon2Threads}
-	d.auth = auth.New(auth.Config{Store: d.store, Argon: argon, Cache: time.Duration(c.Login.CacheFor)})
+	logins := auth.Config{Store: d.store, Argon: argon, Cache: time.Duration(c.Login.CacheFor), PSC: d.psc}
+	if c.Login.PSC != nil {
+		logins.MaxSession = time.Duration(c.Login.PSC.MaxSession)
+	}
+	d.auth = auth.New(logins)
 	d.partners = whitelist.OpenPartners(filepath.Join(c.DataDir, "state"), nil, d.log)
 	d.smtp = &smtpd.Server{
 		Seen:     d.partners.Seen,
@@ -225,7 +236,7 @@ func (d *daemon) makeFronts() {
 			continue
 		}
 		s := &imapd.Server{
-			Hostname: c.Hostname, TLS: d.tls[1], Implicit: f.implicit, Store: d.store, Auth: d.auth,
+			Hostname: c.Hostname, TLS: d.tls[1], Implicit: f.implicit, Store: d.store, Auth: d.auth, Mechanisms: c.mechanisms(),
 			MaxMessage: c.IMAP.MaxAppendOctets, MaxConns: d.conns.imap,
 			MaxConnsPerAddr: c.IMAP.MaxConnectionsPerAddress, IdleTime: time.Duration(c.IMAP.IdleTimeout),
 			Log: d.log.With("front", f.name),

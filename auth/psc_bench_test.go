@@ -1,0 +1,48 @@
+package auth_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+
+	"mssd/auth"
+	"mssd/auth/psctest"
+)
+
+// BenchmarkWarmToken is a login with a token that was found good a moment ago.
+func BenchmarkWarmToken(b *testing.B) {
+	w := newPSC(b, nil)
+	token := w.p.Token(psctest.Claims{Username: anneID})
+	w.in(pharmacy, token)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := w.login(pharmacy, token); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// TestTokensInMemory: 10,000 tokens remembered take less than 20 MB, a part of them that part.
+func TestTokensInMemory(t *testing.T) {
+	w := newPSC(t, func(c *auth.PSCConfig) { c.Introspect = false })
+	w.in(pharmacy, w.p.Token(psctest.Claims{Username: anneID}))
+	n := 2000 // signing takes the time of this test; what 10,000 take is five times as much
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	key, kid := w.p.Signer()
+	last := ""
+	for i := range n {
+		last = signed(t, "RS256", key, kid, map[string]any{"iss": w.p.URL, "exp": w.now().Unix() + 300, "preferred_username": anneID, "jti": fmt.Sprint(i)})
+		w.in(pharmacy, last)
+	}
+	if grown := heap() - before; grown > 20<<20*int64(n)/10_000 {
+		t.Errorf("%d tokens take %d octets", n, grown)
+	}
+	runtime.KeepAlive(w)
+}

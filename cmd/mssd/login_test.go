@@ -1,0 +1,101 @@
+package main
+
+import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mssd/auth/psctest"
+	"mssd/store"
+)
+
+// A pharmacist opens the BAL of the pharmacy under her own name, with a client that is not ours, from an installed daemon; who is
+// no member does not; and the token stands nowhere in what the daemon has written.
+func TestProSanteConnect(t *testing.T) {
+	curl := need(t, "curl")
+	provider := psctest.New(t)
+	h := newHouse(t, fmt.Sprintf(`
+[login.psc]
+issuer = %q
+anchors = ["psc.pem"]
+client_id = %q
+client_secret_file = "psc.secret"
+authorized_parties = [%q]
+`, provider.URL, psctest.ClientID, psctest.Software))
+	must(t, os.WriteFile(h.path("psc.pem"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: provider.Certificate().Raw}), 0o600))
+	must(t, os.WriteFile(h.path("psc.secret"), []byte(psctest.ClientSecret+"\n"), 0o600))
+	h.start("--create", "--no-list-yet")
+	const bal = "pharmacie@exemple.test"
+	for _, args := range [][]string{{"bal", "add", bal, "--kind", store.ORG.String()}, {"member", "add", bal, "rpps:99900000052", "--role", "owner", "--no-password"}} {
+		if out, err := h.run(args...); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	_, port, _ := strings.Cut(h.imap, ":")
+	var tokens []string
+	// list is what curl says to the names of the mailboxes, and its exit status.
+	list := func(mechanism string, c psctest.Claims, initial bool) (string, int) {
+		token := provider.Token(c)
+		tokens = append(tokens, token)
+		args := []string{"-sS", "--ssl-reqd", "--cacert", h.path("anchors.pem"), "--user", bal, "--oauth2-bearer", token,
+			"--login-options", "AUTH=" + mechanism, fmt.Sprintf("imap://localhost:%s/", port)}
+		if initial {
+			args = append(args, "--sasl-ir")
+		}
+		out, err := exec.Command(curl, args...).CombinedOutput()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		if exit != nil {
+			return string(out), exit.ExitCode()
+		}
+		return string(out), 0
+	}
+	for _, m := range []string{"XOAUTH2", "OAUTHBEARER"} {
+		for _, initial := range []bool{true, false} {
+			if out, code := list(m, psctest.Claims{NameID: "899900000052", Hide: true}, initial); code != 0 || !strings.Contains(out, "INBOX") {
+				t.Errorf("%s, initial response %v: status %d, %s", m, initial, code, out)
+			}
+		}
+		const denied = 67
+		for name, c := range map[string]psctest.Claims{"no member": {Username: "899900000060"}, "other software": {Username: "899900000052", Client: "autre"}} {
+			if out, code := list(m, c, true); code != denied {
+				t.Errorf("%s, %s: status %d, %s", m, name, code, out)
+			}
+		}
+	}
+	provider.Break(http.StatusInternalServerError)
+	for range 3 {
+		list("XOAUTH2", psctest.Claims{Username: "899900000052"}, true)
+	}
+	if out, _ := h.run("health"); !strings.Contains(out, "issuer of access tokens") {
+		t.Errorf("health does not say that the issuer is down:\n%s", out)
+	}
+	provider.Answer()
+	must(t, h.stop())
+
+	written := []byte(h.log.String())
+	must(t, filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Base(path) == "psc.secret" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		written = append(append(written, path...), b...)
+		return err
+	}))
+	for i, token := range append(tokens, "..."+psctest.ClientSecret) {
+		parts := strings.Split(token, ".")
+		if last := parts[len(parts)-1]; bytes.Contains(written, []byte(last)) {
+			t.Errorf("token %d was written", i)
+		}
+	}
+}
