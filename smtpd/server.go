@@ -76,6 +76,8 @@ type Server struct {
 
 	// Seen is told who was let in, by the domain of the sender ("" without one). Optional.
 	Seen func(domain string, v tlsconf.Verdict)
+	// Stored is told of each message that was stored and had not been before. Optional.
+	Stored func(domain string, v tlsconf.Verdict)
 
 	// PatientDomains are those of the patient platform, lower case; nil: patient.mssante.fr. PatientFirst is done when a
 	// patient begins a conversation with a BAL that is not ORG; zero: directory.AcceptNote.

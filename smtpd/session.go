@@ -332,6 +332,9 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, e
 	if err != nil {
 		return 0, err
 	}
+	if s.srv.Stored != nil && !dup {
+		s.srv.Stored(tx.in.ReversePath.Domain(), tx.in.Verdict)
+	}
 	bals := make([]string, 0, len(tx.in.Recipients))
 	for _, r := range tx.in.Recipients {
 		bals = append(bals, string(r.BAL.Address))

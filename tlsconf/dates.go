@@ -15,6 +15,18 @@ type Date struct {
 	Until  time.Time `json:"until"`
 	Then   string    `json:"then"`           // what happens when it has ended
 	Note   string    `json:"note,omitempty"` // more about it
+	// MailsPerDay is how many messages of the last 30 days came in a day of those that this would stop; 0: none, or it is
+	// not known whom it would stop.
+	MailsPerDay float64 `json:"mails_per_day,omitempty"`
+}
+
+// IssuerText names the authority of a certificate, as Date.Name names anchors and the issuers of revocation lists.
+func IssuerText(c *x509.Certificate) string {
+	dn, err := DNFromRaw(c.RawIssuer)
+	if err != nil {
+		return ""
+	}
+	return dn.String()
 }
 
 func certDate(what string, c *x509.Certificate, then string) Date {

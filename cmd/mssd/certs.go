@@ -17,14 +17,30 @@ const partnersWithin = 30 * 24 * time.Hour
 
 // dates are those of everything that stops mail when it ends, the soonest first.
 func (d *daemon) dates(now time.Time) []tlsconf.Date {
-	var dates []tlsconf.Date
-	for _, t := range d.tls {
-		dates = append(dates, t.Dates()...)
+	partners := d.partners.List(now.Add(-partnersWithin))
+	all, below := 0.0, map[string]float64{} // mails per day, by authority
+	for _, p := range partners {
+		n := p.PerDay(now)
+		all += n
+		below[p.Issuer] += n
 	}
-	dates = append(dates, d.judge.Dates()...)
+	var dates []tlsconf.Date
+	for i, t := range d.tls {
+		for _, e := range t.Dates() {
+			if i == 0 { // the operator front: all mail comes through it
+				e.MailsPerDay = all
+			}
+			dates = append(dates, e)
+		}
+	}
+	for _, e := range d.judge.Dates() {
+		e.MailsPerDay = below[e.Name]
+		dates = append(dates, e)
+	}
 	if l := d.list.Current(); l != nil {
-		dates = append(dates, tlsconf.Date{What: "white list", Name: l.Version(), From: l.Generated(), Until: d.list.Until().UTC(),
-			Then: "mail is answered 451, if the list is not proven to be the newest before", Note: fmt.Sprintf("%d domains", l.Domains())})
+		dates = append(dates, tlsconf.Date{What: "white list", Name: l.Version(), From: l.Generated(), Until: d.list.Until().UTC(), MailsPerDay: all,
+			Then: "mail is answered 451, if the list is not proven to be the newest before",
+			Note: fmt.Sprintf("%d domains, proven to be the newest %v ago", l.Domains(), d.list.Age().Round(time.Second))})
 		s := l.Signer()
 		name := s.Subject.String()
 		if dn, err := tlsconf.DNFromRaw(s.RawSubject); err == nil {
@@ -33,12 +49,12 @@ func (d *daemon) dates(now time.Time) []tlsconf.Date {
 		dates = append(dates, tlsconf.Date{What: "signer of the list", Name: name, Serial: fmt.Sprintf("%X", s.SerialNumber.Bytes()),
 			From: s.NotBefore.UTC(), Until: s.NotAfter.UTC(), Then: "lists that it signs later are refused; the one in force stays"})
 	}
-	for _, p := range d.partners.List(now.Add(-partnersWithin)) {
+	for _, p := range partners {
 		what := "partner of " + p.Domain
 		if p.Domain == "" {
 			what = "partner, mail without sender"
 		}
-		dates = append(dates, tlsconf.Date{What: what, Name: p.DN, Serial: p.Serial, Until: p.Ends,
+		dates = append(dates, tlsconf.Date{What: what, Name: p.DN, Serial: p.Serial, Until: p.Ends, MailsPerDay: p.PerDay(now),
 			Then: "its mail is refused (550), unless it has a new one", Note: "seen " + p.Last.Format(time.DateOnly)})
 	}
 	slices.SortStableFunc(dates, func(a, b tlsconf.Date) int { return a.Until.Compare(b.Until) })
@@ -51,7 +67,8 @@ func newCerts() *cobra.Command {
 		Use:   "certs",
 		Short: "Show what will end: certificates, anchors, revocation lists, the white list",
 		Long: "Show everything that stops mail when it ends, the soonest first: our certificates and their chains, anchors, revocation\n" +
-			"lists (nextUpdate), the white list and its signer, and each partner's certificate as seen in the last 30 days.",
+			"lists (nextUpdate), the white list and its signer, and each partner's certificate as seen in the last 30 days. Mails a\n" +
+			"day are those of these 30 days that would have been stopped.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			doc, err := ask.client().Certs(cmd.Context())
@@ -74,8 +91,22 @@ func showCerts(w io.Writer, doc admin.Certs) {
 		if d.Note != "" {
 			name += ", " + d.Note
 		}
+		if d.MailsPerDay > 0 {
+			name += ", " + perDay(d.MailsPerDay)
+		}
 		row(w, leftText(d.Until.Sub(doc.Now)), d.Until.UTC().Format("2006-01-02 15:04"), d.What, name, d.Then)
 	}
+}
+
+// perDay prints how many mails come in a day.
+func perDay(n float64) string {
+	switch {
+	case n < 0.1:
+		return "hardly any mail"
+	case n < 10:
+		return fmt.Sprintf("%.1f mails a day", n)
+	}
+	return fmt.Sprintf("%.0f mails a day", n)
 }
 
 // leftText prints how long something lasts, "ENDED" when it is over, and marks what ends within 7, 14 or 30 days.

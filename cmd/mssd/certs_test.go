@@ -20,8 +20,12 @@ func TestCerts(t *testing.T) {
 	h.start("--create")
 	c, err := h.dial()
 	must(t, err)
-	_, err = c.cmd(250, "MAIL FROM:<274999999999999@%s>", patientDomain)
-	must(t, err)
+	const bal = "pharmacie@test-officines.mssante.fr"
+	h.addBAL(bal, "ORG")
+	for i := range 3 {
+		_, err = c.send("274999999999999@"+patientDomain, []string{bal}, letter(i, 2000, bal))
+		must(t, err)
+	}
 	must(t, h.stop())
 
 	now := time.Now()
@@ -39,6 +43,14 @@ func TestCerts(t *testing.T) {
 		whats = append(whats, d.What)
 		if d.Name == "" || d.Then == "" || d.Until.IsZero() {
 			t.Errorf("%+v says too little", d)
+		}
+		// Three mails came today: all through the operator front and the list, from a partner below the issuing authority.
+		n := 3.0
+		if d.What == "certificate of imap" || d.What == "signer of the list" || strings.Contains(d.Name, "RACINE") {
+			n = 0
+		}
+		if d.MailsPerDay != n {
+			t.Errorf("%s (%s): %v mails a day, want %v", d.What, d.Name, d.MailsPerDay, n)
 		}
 	}
 	want := []string{"certificate of smtp", "certificate of imap", "white list", "partner of " + patientDomain, "signer of the list", "anchor", "anchor"}
@@ -58,8 +70,30 @@ func TestCerts(t *testing.T) {
 	if !regexp.MustCompile(`(?m)^ENDED +\S+ \S+ +certificate of smtp +CN=localhost,C=FR `).MatchString(out) {
 		t.Errorf("the certificate that has ended is not marked:\n%s", out)
 	}
+	if !regexp.MustCompile(`(?m) partner of \S+ .*, seen \S+, 3\.0 mails a day `).MatchString(out) {
+		t.Errorf("mails a day of the partner:\n%s", out)
+	}
 	if out, err := h.run("health"); err == nil || !strings.Contains(out, "certificate expired on ") {
 		t.Errorf("health: %v\n%s", err, out)
+	}
+}
+
+func TestAtRisk(t *testing.T) {
+	now := time.Now()
+	in := func(days int) time.Time { return now.AddDate(0, 0, days) }
+	dates := []tlsconf.Date{{What: "anchor", Until: in(-1), MailsPerDay: 100}, {What: "partner of ended.test", Until: in(-1), MailsPerDay: 1},
+		{What: "partner of a.test", Until: in(5), MailsPerDay: 2}, {What: "anchor", Until: in(6)},
+		{What: "partner, mail without sender", Until: in(10), MailsPerDay: 4}, {What: "partner of b.test", Until: in(40), MailsPerDay: 8}}
+	for days, want := range map[int]float64{0: 1, 7: 3, 14: 7, 30: 7, 60: 15} {
+		if got := atRisk(dates, in(days)); got != want {
+			t.Errorf("within %d days: %v, want %v", days, got, want)
+		}
+	}
+	if left := secondsLeft(dates, "anchor"); left < 5*86400 || left > 6*86400 {
+		t.Errorf("the first anchor that has not ended lasts %v s", left)
+	}
+	if left := secondsLeft(dates, "partner"); left > 0 {
+		t.Errorf("a partner's certificate that has ended lasts %v s", left)
 	}
 }
 

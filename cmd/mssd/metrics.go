@@ -113,17 +113,35 @@ func (m *metrics) endings(d *daemon) {
 			ConstLabels: prometheus.Labels{"front": front},
 		}, func() float64 { return time.Until(d.tls[i].Leaf().NotAfter).Seconds() }))
 	}
-	for name, what := range map[string]string{"mssd_crl_seconds_left": "revocation list", "mssd_partner_certificate_seconds_left": "partner"} {
+	for name, what := range map[string]string{"mssd_crl_seconds_left": "revocation list", "mssd_partner_certificate_seconds_left": "partner",
+		"mssd_chain_seconds_left": "chain of", "mssd_anchor_seconds_left": "anchor", "mssd_list_seconds_left": "white list",
+		"mssd_list_signer_seconds_left": "signer of the list"} {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name,
 			Help: "How long the " + what + " that ends first lasts yet; negative when it has ended, NaN when there is none.",
 		}, func() float64 { return secondsLeft(d.dates(time.Now()), what) }))
 	}
+	for _, days := range []int{7, 14, 30} {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mssd_partner_mails_per_day_at_risk",
+			Help:        "Mails a day of the partners whose certificate ends within so many days, of the last 30 days.",
+			ConstLabels: prometheus.Labels{"days": strconv.Itoa(days)},
+		}, func() float64 { return atRisk(d.dates(time.Now()), time.Now().AddDate(0, 0, days)) }))
+	}
 }
 
-// secondsLeft is the time to the first date of a kind.
+// atRisk sums the mails a day of the partners whose certificate has ended by a time.
+func atRisk(dates []tlsconf.Date, by time.Time) (sum float64) {
+	for _, d := range dates {
+		if strings.HasPrefix(d.What, "partner") && !d.Until.After(by) {
+			sum += d.MailsPerDay
+		}
+	}
+	return sum
+}
+
+// secondsLeft is the time to the first date of a kind. An anchor that has ended is of a generation that is over.
 func secondsLeft(dates []tlsconf.Date, what string) float64 {
 	for _, d := range dates {
-		if strings.HasPrefix(d.What, what) {
+		if strings.HasPrefix(d.What, what) && (what != "anchor" || time.Until(d.Until) > 0) {
 			return time.Until(d.Until).Seconds()
 		}
 	}

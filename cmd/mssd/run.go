@@ -211,6 +211,7 @@ func (d *daemon) makeFronts() {
 	d.auth = auth.New(logins)
 	d.partners = whitelist.OpenPartners(filepath.Join(c.DataDir, "state"), nil, d.log)
 	d.smtp = &smtpd.Server{
+		Stored:   d.partners.Stored,
 		Seen:     d.partners.Seen,
 		Hostname: c.Hostname, TLS: d.tls[0], Judge: d.judge, List: d.list, Directory: d.dir, Store: d.store,
 		Delivery:   delivery.New(delivery.Config{Store: d.store, Hostname: c.Hostname}),

@@ -140,7 +140,7 @@ func showPreview(w io.Writer, doc admin.Preview) {
 		case r.Listed:
 			why = "the list binds it to " + strings.Join(r.DNs, " and ")
 		}
-		fmt.Fprintf(w, "\n%s\n  seen as  %s, last on %s\n  but      %s\n", orNull(r.Domain), r.DN, r.Last.Format(time.DateOnly), why)
+		fmt.Fprintf(w, "\n%s\n  seen as  %s, last on %s, %s\n  but      %s\n", orNull(r.Domain), r.DN, r.Last.Format(time.DateOnly), perDay(r.PerDay(time.Now())), why)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,10 +29,48 @@ const (
 type Partner struct {
 	Domain string    `json:"domain"` // of the sender; "" for mail without one
 	DN     string    `json:"dn"`
-	Serial string    `json:"serial"` // of the certificate last seen
-	Ends   time.Time `json:"ends"`   // NotAfter of it
+	Serial string    `json:"serial"`           // of the certificate last seen
+	Ends   time.Time `json:"ends"`             // NotAfter of it
+	Issuer string    `json:"issuer,omitempty"` // of it, see tlsconf.IssuerText
 	First  time.Time `json:"first"`
 	Last   time.Time `json:"last"`
+	// Mails holds how many messages were stored on Day, a number of days since 1970 (UTC), on the day before, and so on; 30
+	// days at most.
+	Day   int64    `json:"day,omitempty"`
+	Mails []uint32 `json:"mails,omitempty"`
+}
+
+const (
+	mailDays = 30
+	oneDay   = 24 * time.Hour
+)
+
+func dayOf(t time.Time) int64 { return t.Unix() / int64(oneDay/time.Second) }
+
+// count adds a message that was stored now.
+func (e *Partner) count(now time.Time) {
+	today := dayOf(now)
+	switch ahead := today - e.Day; {
+	case len(e.Mails) == 0, ahead >= mailDays, ahead < -1: // the clock was wrong then, or is now
+		e.Mails, e.Day = []uint32{0}, today
+	case ahead > 0:
+		e.Mails, e.Day = append(make([]uint32, ahead, mailDays), e.Mails...), today
+		e.Mails = e.Mails[:min(len(e.Mails), mailDays)]
+	}
+	if e.Mails[0] < math.MaxUint32 {
+		e.Mails[0]++
+	}
+}
+
+// PerDay is how many messages came in a day: of the last 30 days, or since it was first seen.
+func (e *Partner) PerDay(now time.Time) float64 {
+	sum, today := 0.0, dayOf(now)
+	for i, n := range e.Mails {
+		if day := e.Day - int64(i); day <= today && day > today-mailDays {
+			sum += float64(n)
+		}
+	}
+	return sum / float64(min(max(today-dayOf(e.First)+1, 1), mailDays))
 }
 
 // Partners remembers who spoke for which domain, and with which certificate, so that a new list can be tried on them
@@ -86,6 +125,7 @@ func (p *Partners) load() error {
 		if e == nil || len(p.seen) >= maxPartners {
 			continue
 		}
+		e.Mails = e.Mails[:min(len(e.Mails), mailDays)]
 		dn, err := tlsconf.ParseDN(e.DN)
 		if err != nil {
 			continue
@@ -96,7 +136,12 @@ func (p *Partners) load() error {
 }
 
 // Seen notes that a peer with this verdict spoke for a domain and was let in.
-func (p *Partners) Seen(domain string, v tlsconf.Verdict) {
+func (p *Partners) Seen(domain string, v tlsconf.Verdict) { p.note(domain, v, false) }
+
+// Stored counts a message of a peer that was let in.
+func (p *Partners) Stored(domain string, v tlsconf.Verdict) { p.note(domain, v, true) }
+
+func (p *Partners) note(domain string, v tlsconf.Verdict, stored bool) {
 	if v.Leaf == nil || v.DN.IsZero() {
 		return
 	}
@@ -112,8 +157,13 @@ func (p *Partners) Seen(domain string, v tlsconf.Verdict) {
 		e = &Partner{Domain: domain, DN: v.DN.String(), First: now}
 		p.seen[k] = e
 	}
-	if now.Sub(e.Last) >= time.Minute || e.Serial != v.Serial {
+	if now.Sub(e.Last) >= time.Minute || e.Serial != v.Serial || e.Issuer == "" {
 		e.Last, e.Serial, e.Ends, p.changed = now, v.Serial, v.Leaf.NotAfter.UTC(), true
+		e.Issuer = tlsconf.IssuerText(v.Leaf)
+	}
+	if stored {
+		e.count(now)
+		p.changed = true
 	}
 }
 
@@ -136,7 +186,9 @@ func (p *Partners) List(since time.Time) []Partner {
 	list := []Partner{}
 	for _, e := range p.seen {
 		if !e.Last.Before(since) {
-			list = append(list, *e)
+			c := *e
+			c.Mails = slices.Clone(e.Mails)
+			list = append(list, c)
 		}
 	}
 	slices.SortFunc(list, func(a, b Partner) int {

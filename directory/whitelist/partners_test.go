@@ -3,6 +3,7 @@ package whitelist
 import (
 	"context"
 	"crypto/x509"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,6 +97,66 @@ func TestPartners(t *testing.T) {
 	if want := []string{"|", "gone.test|", "moved.test|CN=c.test,O=C,C=FR"}; seen != 4 || !slices.Equal(got, want) {
 		t.Errorf("%d seen, refused %q, want %q", seen, got, want)
 	}
+}
+
+// Mails are counted by day for 30 days, over restarts and whatever the clock does.
+func TestMailsPerDay(t *testing.T) {
+	dir := t.TempDir()
+	begin := time.Date(2026, 11, 1, 23, 0, 0, 0, time.UTC)
+	now := begin
+	clock := func() time.Time { return now }
+	p := OpenPartners(dir, clock, nil)
+	v := tlsconf.Verdict{Reason: tlsconf.OK, DN: dn(t, dnA), Leaf: &x509.Certificate{NotAfter: now.AddDate(1, 0, 0)}}
+	want := func(n float64) {
+		t.Helper()
+		l := p.List(time.Time{})
+		if len(l) != 1 || math.Abs(l[0].PerDay(now)-n) > 1e-9 || len(l[0].Mails) > 30 {
+			t.Errorf("%v mails a day, want %v: %+v", l[0].PerDay(now), n, l)
+		}
+	}
+	send := func(n int) {
+		for range n {
+			p.Stored("kept.test", v)
+		}
+	}
+	p.Seen("kept.test", v) // let in, and nothing sent
+	want(0)
+	send(10)
+	want(10)
+	now = now.Add(2 * time.Hour) // another day
+	send(2)
+	want(6)
+	now = now.AddDate(0, 0, 8)
+	send(3)
+	want(1.5)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p.Run(ctx)
+	p = OpenPartners(dir, clock, nil)
+	want(1.5)
+	now = begin.AddDate(0, 0, 29)
+	want(0.5) // 15 of 30 days
+	now = now.AddDate(0, 0, 1)
+	want(5. / 30) // the first day is over
+	now = now.AddDate(0, 0, -1)
+	send(15)
+	want(1)
+	now = now.AddDate(0, 0, 100)
+	want(0)
+	send(30)
+	want(1)
+	now = now.AddDate(0, 0, -50) // the clock was ahead
+	want(0)
+	send(30)
+	want(1)
+	if err := os.WriteFile(filepath.Join(dir, partnersFile), []byte(`[{"domain":"kept.test","dn":"`+dnA+`","first":"2026-11-01T00:00:00Z","day":99999999,"mails":[`+
+		strings.Repeat("1,", 1000)+`1]}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p = OpenPartners(dir, clock, nil)
+	want(0)
+	send(30)
+	want(1)
 }
 
 func TestPartnersAreBounded(t *testing.T) {
