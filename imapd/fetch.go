@@ -194,6 +194,12 @@ func (f *fetch) item(m *source, it wire.FetchItem) error {
 			return append(append(b, "BODYSTRUCTURE "...), m.meta.BodyStructure...)
 		case wire.FetchModSeq:
 			return appendModSeq(b, m.row)
+		case wire.FetchSaveDate:
+			return wire.AppendInternalDate(append(b, "SAVEDATE "...), m.row.SaveDate)
+		case wire.FetchEmailID:
+			return append(append(append(b, "EMAILID ("...), f.emailID(m.row)...), ')')
+		case wire.FetchThreadID:
+			return append(b, "THREADID NIL"...)
 		}
 		return b
 	})

@@ -73,6 +73,16 @@ func (c *conn) compile(k wire.Key) (judge, error) {
 		return rowJudge(func(r store.Row) bool { return uint64(r.Size) < k.Number }), nil
 	case wire.KeyModSeq: // RFC 7162, Section 3.1.5
 		return rowJudge(func(r store.Row) bool { return uint64(r.ModSeq) >= k.Number }), nil
+	case wire.KeyOlder, wire.KeyYounger: // RFC 5032, Section 3
+		limit := c.srv.Now().Add(-time.Duration(k.Number) * time.Second)
+		return rowJudge(func(r store.Row) bool { return r.Date.Before(limit) == (k.Op == wire.KeyOlder) }), nil
+	case wire.KeySavedBefore, wire.KeySavedOn, wire.KeySavedSince:
+		op := map[wire.KeyOp]wire.KeyOp{wire.KeySavedBefore: wire.KeyBefore, wire.KeySavedOn: wire.KeyOn, wire.KeySavedSince: wire.KeySince}[k.Op]
+		return rowJudge(func(r store.Row) bool { return dayMatches(op, r.SaveDate.UTC(), k.Date) }), nil
+	case wire.KeyEmailID:
+		return rowJudge(func(r store.Row) bool { return c.emailID(r) == k.Text }), nil
+	case wire.KeyThreadID:
+		return rowJudge(func(store.Row) bool { return false }), nil // RFC 8474, Section 5.2: no thread has a name here
 	case wire.KeyBefore, wire.KeyOn, wire.KeySince:
 		return rowJudge(func(r store.Row) bool { return dayMatches(k.Op, r.Date.UTC(), k.Date) }), nil
 	case wire.KeySentBefore, wire.KeySentOn, wire.KeySentSince:

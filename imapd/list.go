@@ -133,6 +133,9 @@ func (c *conn) listEntry(a wire.List, e entry, all []entry) {
 		return
 	}
 	c.listLine(wire.ListData{Command: "LIST", Attributes: e.attributes(a), Delim: delim, Name: e.shown, ChildInfo: below})
+	if a.ReturnMyRights && e.box.Created {
+		c.myRightsLine(e.shown, e.grant)
+	}
 	if len(a.ReturnStatus) > 0 && e.box.Created {
 		c.statusLine(e.shown, e.box, a.ReturnStatus)
 	}
@@ -206,7 +209,11 @@ func (c *conn) cmdStatus(cmd *wire.Command) (response, error) {
 func (c *conn) statusLine(shown string, m store.Mailbox, items []wire.StatusItem) {
 	values := make([]wire.StatusValue, 0, len(items))
 	for _, it := range items {
-		values = append(values, wire.StatusValue{Item: it, Value: c.statusValue(m, it)})
+		v := wire.StatusValue{Item: it, Value: c.statusValue(m, it)}
+		if it == wire.StatusMailboxID {
+			v.Text = "(" + mailboxID(m) + ")"
+		}
+		values = append(values, v)
 	}
 	c.out.add(func(b []byte) []byte { return wire.AppendStatus(b, shown, false, values) })
 }
@@ -229,6 +236,8 @@ func (c *conn) statusValue(m store.Mailbox, it wire.StatusItem) uint64 {
 		return uint64(m.Octets)
 	case wire.StatusHighestModSeq:
 		return uint64(m.HighestModSeq)
+	case wire.StatusDeletedStorage:
+		return uint64(c.deletedOctets(m))
 	case wire.StatusAppendLimit:
 		return uint64(c.srv.MaxMessage)
 	}

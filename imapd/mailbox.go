@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"mssd/imapd/wire"
@@ -17,18 +18,49 @@ func (c *conn) commit(ops ...store.Op) error {
 
 // RFC 9051, Section 6.3.4. A trailing delimiter only says that children will follow.
 func (c *conn) cmdCreate(cmd *wire.Command) (response, error) {
-	name, err := wire.ParseMailbox(cmd)
+	a, err := wire.ParseCreate(cmd)
 	if err != nil {
 		return response{}, err
 	}
-	p, err := c.free(strings.TrimSuffix(name, string(delim)))
+	p, err := c.free(strings.TrimSuffix(a.Mailbox, string(delim)))
 	if err != nil {
 		return response{}, err
 	}
-	if err := c.mailboxOp("create", p, store.CreateMailbox{BAL: p.grant.BAL.ID, Name: p.name}); err != nil {
+	use, err := c.use(p.grant.BAL.ID, a.Uses)
+	if err != nil {
 		return response{}, err
 	}
-	return okay("CREATE completed"), nil
+	if err := c.mailboxOp("create", p, store.CreateMailbox{BAL: p.grant.BAL.ID, Name: p.name, SpecialUse: use}); err != nil {
+		return response{}, err
+	}
+	m, err := c.srv.Store.Mailbox(p.grant.BAL.ID, p.name)
+	if err != nil {
+		return okay("CREATE completed"), nil // it was, and somebody removed it
+	}
+	return response{statusOK, "MAILBOXID (" + mailboxID(m) + ")", "CREATE completed"}, nil
+}
+
+// uses are the special uses that a mailbox can be given (RFC 6154, Section 2).
+var uses = []string{`\Archive`, `\Drafts`, `\Junk`, `\Sent`, `\Trash`}
+
+// use is the special use for a new mailbox, in its usual spelling. One mailbox of a BAL has it at most: of two a client
+// would take either, and people would look for their mail in the other (RFC 6154, Section 3 allows to refuse).
+func (c *conn) use(bal store.BALID, asked []string) (string, error) {
+	if len(asked) == 0 {
+		return "", nil
+	}
+	i := slices.IndexFunc(uses, func(u string) bool { return strings.EqualFold(u, asked[0]) })
+	if len(asked) > 1 || i < 0 {
+		return "", no("USEATTR", "A mailbox has one of the special uses Archive, Drafts, Junk, Sent and Trash")
+	}
+	boxes, err := c.srv.Store.Mailboxes(bal)
+	if err != nil {
+		return "", err
+	}
+	if slices.ContainsFunc(boxes, func(m store.Mailbox) bool { return m.SpecialUse == uses[i] }) {
+		return "", no("USEATTR", "Another mailbox has this special use")
+	}
+	return uses[i], nil
 }
 
 // RFC 9051, Section 6.3.5. The mailbox that this session has selected may go too: the session goes on with none

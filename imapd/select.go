@@ -72,6 +72,7 @@ func (c *conn) describe(snap store.Snapshot) {
 	c.out.line("* OK [UIDVALIDITY " + strconv.FormatUint(uint64(snap.UIDValidity), 10) + "] UIDs valid")
 	c.out.line("* OK [UIDNEXT " + strconv.FormatUint(uint64(snap.UIDNext), 10) + "] Predicted next UID")
 	c.highest(snap.HighestModSeq)
+	c.out.line("* OK [MAILBOXID (" + mailboxID(snap.Mailbox) + ")] Name of the mailbox")
 	flags := `()`
 	if !c.sel.readOnly {
 		flags = "(" + systemFlags

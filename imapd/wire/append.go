@@ -122,6 +122,7 @@ func AppendList(dst []byte, d ListData, inUTF8 bool) []byte {
 type StatusValue struct {
 	Item  StatusItem
 	Value uint64
+	Text  string // instead of Value, as printed
 }
 
 // AppendStatus appends a STATUS response, a whole line.
@@ -135,7 +136,11 @@ func AppendStatus(dst []byte, name string, inUTF8 bool, values []StatusValue) []
 		}
 		dst = append(dst, v.Item...)
 		dst = append(dst, ' ')
-		dst = AppendNumber(dst, v.Value)
+		if v.Text != "" {
+			dst = append(dst, v.Text...)
+		} else {
+			dst = AppendNumber(dst, v.Value)
+		}
 	}
 	return append(dst, ")\r\n"...)
 }

@@ -177,7 +177,7 @@ func TestAppend(t *testing.T) {
 			"* LIST (\\HasNoChildren \\Sent) \"/\" Sent\r\n"},
 		{string(AppendList(nil, ListData{Command: "LIST", Name: "", ChildInfo: true}, false)),
 			"* LIST () NIL \"\" (\"CHILDINFO\" (\"SUBSCRIBED\"))\r\n"},
-		{string(AppendStatus(nil, "INBOX", false, []StatusValue{{StatusMessages, 231}, {StatusUIDNext, 44292}})),
+		{string(AppendStatus(nil, "INBOX", false, []StatusValue{{Item: StatusMessages, Value: 231}, {Item: StatusUIDNext, Value: 44292}})),
 			"* STATUS INBOX (MESSAGES 231 UIDNEXT 44292)\r\n"},
 		{string(AppendESearch(nil, ESearch{Tag: "A282", UID: true, Return: ReturnMin | ReturnCount | ReturnAll, Min: 2, Count: 3, All: []Range{{2, 2}, {10, 11}}})),
 			"* ESEARCH (TAG \"A282\") UID MIN 2 ALL 2,10:11 COUNT 3\r\n"},

@@ -97,6 +97,8 @@ func (l *lexer) listReturn(a *List) error {
 		a.ReturnChildren = true
 	case "SPECIAL-USE":
 		a.ReturnSpecialUse = true
+	case "MYRIGHTS":
+		a.ReturnMyRights = true
 	case "STATUS":
 		if err = l.space(); err != nil {
 			return err

@@ -2,7 +2,7 @@ package wire
 
 import "slices"
 
-// ParseMailbox reads the argument of CREATE (without parameters), DELETE, SUBSCRIBE and UNSUBSCRIBE: a mailbox name,
+// ParseMailbox reads the argument of DELETE, SUBSCRIBE, UNSUBSCRIBE and GETQUOTAROOT: a mailbox name,
 // given back in UTF-8, INBOX in capitals.
 func ParseMailbox(c *Command) (string, error) {
 	l := c.lexer()
@@ -85,7 +85,7 @@ func (l *lexer) statusItems() ([]StatusItem, error) {
 		item := StatusItem(w)
 		switch item {
 		case StatusMessages, StatusRecent, StatusUIDNext, StatusUIDValidity, StatusUnseen, StatusDeleted, StatusSize,
-			StatusHighestModSeq, StatusAppendLimit:
+			StatusHighestModSeq, StatusAppendLimit, StatusMailboxID, StatusDeletedStorage:
 		default:
 			return bad("Unknown STATUS item")
 		}

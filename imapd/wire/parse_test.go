@@ -32,7 +32,13 @@ func parse(c *Command) (any, error) {
 	case "AUTHENTICATE":
 		return ParseAuthenticate(c)
 	case "CREATE":
+		return ParseCreate(c)
+	case "DELETE":
 		return ParseMailbox(c)
+	case "MYRIGHTS", "LISTRIGHTS", "SETACL":
+		return ParseRights(c)
+	case "GETQUOTA":
+		return ParseQuotaRoot(c)
 	case "RENAME":
 		from, to, err := ParseTwoMailboxes(c)
 		return from + " " + to, err
@@ -82,9 +88,21 @@ func TestParse(t *testing.T) {
 		{"AUTHENTICATE", "GSSAPI", Authenticate{Mechanism: "GSSAPI"}},
 		{"AUTHENTICATE", "plain AHRlc3QAdGVzdA==", Authenticate{"PLAIN", []byte("\x00test\x00test"), true}},
 		{"AUTHENTICATE", "EXTERNAL =", Authenticate{Mechanism: "EXTERNAL", HasInitial: true}},
-		{"CREATE", "owatagusiam/blurdybloop", "owatagusiam/blurdybloop"},
-		{"CREATE", "inBox", "INBOX"},
-		{"CREATE", `"Envoy&AOk-s"`, "Envoyés"},
+		{"CREATE", "owatagusiam/blurdybloop", Create{Mailbox: "owatagusiam/blurdybloop"}},
+		{"DELETE", "inBox", "INBOX"},
+		{"DELETE", `"Envoy&AOk-s"`, "Envoyés"},
+		{"CREATE", `"Envoy&AOk-s" (USE (\Sent \X-Mine))`, Create{"Envoyés", []string{`\Sent`, `\X-Mine`}}},
+		{"MYRIGHTS", "INBOX", Rights{Mailbox: "INBOX"}},
+		{"LISTRIGHTS", "~/Mail/saved smith", Rights{Mailbox: "~/Mail/saved", Identifier: "smith"}},
+		{"SETACL", `INBOX "John" +lrs`, Rights{"INBOX", "John", "+lrs"}},
+		{"GETQUOTA", `"!partition/sda4"`, "!partition/sda4"},
+		{"STATUS", "x (MAILBOXID DELETED-STORAGE)", Status{"x", []StatusItem{StatusMailboxID, StatusDeletedStorage}}},
+		{"LIST", `"" * RETURN (MYRIGHTS)`, List{Patterns: []string{"*"}, Extended: true, ReturnMyRights: true}},
+		{"SEARCH", "OLDER 3600 NOT YOUNGER 1", Search{Key: and(Key{Op: KeyOlder, Number: 3600}, not(Key{Op: KeyYounger, Number: 1}))}},
+		{"SEARCH", "SAVEDON 1-Feb-2020 SAVEDATESUPPORTED EMAILID M6-a_1 THREADID T", Search{Key: and(Key{Op: KeySavedOn, Date: day(2020, 2, 1)},
+			Key{Op: KeyAll}, Key{Op: KeyEmailID, Text: "M6-a_1"}, Key{Op: KeyThreadID, Text: "T"})}},
+		{"FETCH", "1 (SAVEDATE EMAILID THREADID)", Fetch{Set: set(Range{1, 1}), Items: []FetchItem{item(FetchSaveDate, "SAVEDATE"),
+			item(FetchEmailID, "EMAILID"), item(FetchThreadID, "THREADID")}}},
 		{"RENAME", "foo {3}\r\nbar", "foo bar"},
 		{"SELECT", "INBOX (CONDSTORE)", Select{Mailbox: "INBOX", CondStore: true}},
 		{"SELECT", "INBOX (QRESYNC (67890007 20050715194045000 41,43:211,214:541))", Select{Mailbox: "INBOX", QResync: &QResync{
@@ -180,7 +198,12 @@ func TestParseRefuses(t *testing.T) {
 		"NOOP":         {"x"},
 		"LOGIN":        {"", "a", "a ", "a b c", "a  b", `"a" "b`, "a {3}\r\nb", "a \"\xff\"", `a "\b"`},
 		"AUTHENTICATE": {"", "PLAIN x", "PLAIN ", "PLAIN = x", "PLAIN AB=="},
-		"CREATE":       {"", "a b", "a&b", "a&AGE-", "\"a\xc3\xa9\"", "&2AA-", "{3}\r\na\nb", "a*", "x (USE (\\Sent))"},
+		"DELETE":       {"", "a b", "a&b", "a&AGE-", "\"a\xc3\xa9\"", "&2AA-", "{3}\r\na\nb", "a*"},
+		"CREATE":       {"", "a b", "a&b", "a*", "x ()", "x (USE)", "x (USE ())", "x (USE (Sent))", "x (USE (\\Sent)", "x (FOO (\\Sent))", "x (USE (\\Sent) USE (\\Junk))"},
+		"MYRIGHTS":     {"", "a b"},
+		"LISTRIGHTS":   {"a", "a b c", "a b "},
+		"SETACL":       {"a b", "a b L", "a b l-", "a b l d"},
+		"GETQUOTA":     {"", "a b"},
 		"RENAME":       {"a", "a b c"},
 		"SELECT": {"", "a (x)", "a ()", "a (CONDSTORE", "a (QRESYNC)", "a (QRESYNC ())", "a (QRESYNC (1))", "a (QRESYNC (0 1))",
 			"a (QRESYNC (1 0))", "a (QRESYNC (1 2 ))", "a (QRESYNC (1 2 *))", "a (QRESYNC (1 2 $))", "a (QRESYNC (1 2 1:*))", "a (QRESYNC (1 2 1 (1)))",
@@ -200,7 +223,7 @@ func TestParseRefuses(t *testing.T) {
 		"COPY":        {"1", "x y", "1 a b"},
 		"UID EXPUNGE": {"", "1 2", "*:", "-1", strings.Repeat("1,", 10000) + "1"},
 		"SEARCH": {"", "X", "FROM", "SINCE x", "SINCE 32-Jan-2020", "()", "(ALL", "NOT", "OR ALL", "LARGER -1", "KEYWORD \\Seen", "ALL ",
-			"RETURN (X) ALL", "RETURN (ALL)", "TEXT \"\xe9\"", ors.String() + "ALL", strings.Repeat("(", 100) + "ALL" + strings.Repeat(")", 100),
+			"RETURN (X) ALL", "RETURN (ALL)", "TEXT \"\xe9\"", "OLDER 0", "YOUNGER", "OLDER x", "EMAILID", "EMAILID a.b", "THREADID \"a\"", "SAVEDON x", ors.String() + "ALL", strings.Repeat("(", 100) + "ALL" + strings.Repeat(")", 100),
 			strings.Repeat("ALL ", 1000) + "ALL"},
 		"SORT": {"", "ALL", "(DATE) ALL", "(DATE)", "() UTF-8 ALL", "(REVERSE) UTF-8 ALL", "(X) UTF-8 ALL", "(DATE) UTF-8", "(DATE) UTF-8 ALL ",
 			"RETURN (X) (DATE) UTF-8 ALL", "RETURN (ALL PARTIAL 1:2) (DATE) UTF-8 ALL", "(" + strings.Repeat("DATE ", 17) + "DATE) UTF-8 ALL"},
@@ -262,7 +285,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{"1:* (FLAGS BODY[1.2]<0.3>)", "OR FROM a (NOT SEEN)", `(SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, "1 +FLAGS (a)",
 		"1:4 (UNCHANGEDSINCE 12) +FLAGS.SILENT ($Taken)", "1:* (FLAGS MODSEQ) (CHANGEDSINCE 9 VANISHED)",
 		"INBOX (CONDSTORE QRESYNC (9 1 2:5 (1,3 2,5)))",
-		"RETURN (PARTIAL -1:-9) (REVERSE DATE SUBJECT) UTF-8 ALL", "REFERENCES UTF-8 ALL", "1:* UID (PARTIAL 1:9 CHANGEDSINCE 3)", `MODSEQ "/flags/\\draft" all 620162338`} {
+		"RETURN (PARTIAL -1:-9) (REVERSE DATE SUBJECT) UTF-8 ALL", "REFERENCES UTF-8 ALL", `x (USE (\Sent))`, "a b +lrs", "OLDER 5 EMAILID M1", "1:* UID (PARTIAL 1:9 CHANGEDSINCE 3)", `MODSEQ "/flags/\\draft" all 620162338`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, args string) {

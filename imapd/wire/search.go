@@ -16,6 +16,7 @@ var textKeys = map[string]Key{
 
 var dateKeys = map[string]KeyOp{
 	"BEFORE": KeyBefore, "ON": KeyOn, "SINCE": KeySince,
+	"SAVEDBEFORE": KeySavedBefore, "SAVEDON": KeySavedOn, "SAVEDSINCE": KeySavedSince,
 	"SENTBEFORE": KeySentBefore, "SENTON": KeySentOn, "SENTSINCE": KeySentSince,
 }
 
@@ -222,7 +223,7 @@ func simpleKey(w string) (Key, bool) {
 	}
 	recent := Key{Op: KeyFlag, Flag: Recent}
 	switch w {
-	case "ALL":
+	case "ALL", "SAVEDATESUPPORTED": // RFC 8514, Section 4.3: all mailboxes have it
 		return Key{Op: KeyAll}, true
 	case "RECENT":
 		return recent, true
@@ -236,7 +237,7 @@ func simpleKey(w string) (Key, bool) {
 
 func (l *searcher) hasArgument(w string) bool {
 	switch w {
-	case "KEYWORD", "UNKEYWORD", "HEADER", "LARGER", "SMALLER", "UID", "MODSEQ":
+	case "KEYWORD", "UNKEYWORD", "HEADER", "LARGER", "SMALLER", "UID", "MODSEQ", "OLDER", "YOUNGER", "EMAILID", "THREADID":
 		return true
 	}
 	_, text := textKeys[w]
@@ -269,6 +270,10 @@ func (l *searcher) argument(w string) (k Key, err error) {
 	case "SMALLER":
 		k.Op = KeySmaller
 		k.Number, err = l.number(maxModSeq)
+	case "OLDER", "YOUNGER":
+		return l.within(w)
+	case "EMAILID", "THREADID":
+		return l.objectID(w)
 	case "UID":
 		k.Op = KeyUID
 		k.Set, err = l.set()

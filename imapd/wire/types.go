@@ -69,6 +69,18 @@ type QResync struct {
 	MatchSeqs, MatchUIDs Set
 }
 
+// Create is the arguments of CREATE.
+type Create struct {
+	Mailbox string
+	Uses    []string // `\Sent`, as written (RFC 6154, Section 3)
+}
+
+// Rights is the arguments of MYRIGHTS, GETACL (Mailbox), LISTRIGHTS and DELETEACL (and Identifier), SETACL (and Rights;
+// RFC 4314).
+type Rights struct {
+	Mailbox, Identifier, Rights string
+}
+
 // List is the arguments of LIST and LSUB (RFC 9051, Section 6.3.9; RFC 5258, RFC 5819, RFC 6154).
 type List struct {
 	Reference string
@@ -77,6 +89,7 @@ type List struct {
 
 	SelectSubscribed, SelectRemote, SelectRecursive, SelectSpecialUse bool
 	ReturnSubscribed, ReturnChildren, ReturnSpecialUse                bool
+	ReturnMyRights                                                    bool         // RFC 8440
 	ReturnStatus                                                      []StatusItem // empty: none asked for
 }
 
@@ -94,6 +107,9 @@ const (
 	StatusSize          StatusItem = "SIZE"          // RFC 8438
 	StatusHighestModSeq StatusItem = "HIGHESTMODSEQ" // RFC 7162
 	StatusAppendLimit   StatusItem = "APPENDLIMIT"   // RFC 7889
+	StatusMailboxID     StatusItem = "MAILBOXID"     // RFC 8474
+	// StatusDeletedStorage is RFC 9208, Section 4.1.4.
+	StatusDeletedStorage StatusItem = "DELETED-STORAGE"
 )
 
 // Status is the arguments of STATUS.
@@ -123,6 +139,9 @@ const (
 	FetchBody    // BODY without section: the structure without extension data
 	FetchSection // BODY[…], BODY.PEEK[…], RFC822, RFC822.HEADER, RFC822.TEXT
 	FetchModSeq
+	FetchSaveDate // RFC 8514
+	FetchEmailID  // RFC 8474
+	FetchThreadID
 )
 
 // SectionPart is which octets of a part a section names.
@@ -226,6 +245,13 @@ const (
 	KeyLarger  // Number
 	KeySmaller // Number
 	KeyModSeq  // Number (RFC 7162, Section 3.1.5)
+	KeyOlder   // Number, seconds (RFC 5032)
+	KeyYounger // Number, seconds
+	KeySavedBefore
+	KeySavedOn // RFC 8514
+	KeySavedSince
+	KeyEmailID  // Text (RFC 8474)
+	KeyThreadID // Text
 )
 
 // Key is one search key, or a tree of them.
