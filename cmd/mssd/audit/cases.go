@@ -47,7 +47,8 @@ func (p *player) one(name, audit string, m mail, w want) {
 
 // from is mail of a peer to the BAL that takes it.
 func (p *player) from(who, sender string) mail {
-	return mail{as: p.trust.peers[who], from: sender, to: Active}
+	cert := p.trust.peers[who].TLS()
+	return mail{as: &cert, from: sender, to: Active}
 }
 
 const (

@@ -70,13 +70,18 @@ func (fakeWitness) Messages(context.Context) (int64, error)  { return 0, nil }
 func (fakeWitness) Events() []trace.Event                    { return nil }
 func (fakeWitness) Reload(context.Context) ([]string, error) { return nil, nil }
 
-// start serves a front with the operator's certificate of a new trust space.
-func (f fakeFront) start(t *testing.T) (*Trust, string) {
+func newTrust(t *testing.T) *Trust {
 	t.Helper()
 	trust, err := New(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return trust
+}
+
+// start serves a front with the operator's certificate of a trust space.
+func (f fakeFront) start(t *testing.T, trust *Trust) (addr string) {
+	t.Helper()
 	f.cfg = &tls.Config{Certificates: []tls.Certificate{trust.peers["own"].TLS()}, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS10}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -92,12 +97,13 @@ func (f fakeFront) start(t *testing.T) (*Trust, string) {
 			go f.serve(c)
 		}
 	}()
-	return trust, l.Addr().String()
+	return l.Addr().String()
 }
 
 // Before a front that takes everything, refuses everything, hangs up, or refuses and takes the message all the same, no
 // case passes: also those whose reply is the expected one miss what was stored, the trace, or the refusal of the file.
 func TestNothingPassesBeforeABadFront(t *testing.T) {
+	trust := newTrust(t)
 	for name, f := range map[string]fakeFront{
 		"takes everything":          {},
 		"refuses everything":        {table: map[string]string{"MAIL": "550 5.7.1 no"}},
@@ -107,8 +113,7 @@ func TestNothingPassesBeforeABadFront(t *testing.T) {
 		"refuses and then hangs up": {table: map[string]string{"MAIL": "550 5.7.1 no client certificate was presented"}, after: "MAIL"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			trust, addr := f.start(t)
+			addr := f.start(t, trust)
 			var r Report
 			for _, s := range trust.Stages("http://127.0.0.1:1/") {
 				r.Add(trust.Play(t.Context(), s, addr, fakeWitness{}))
@@ -127,6 +132,7 @@ func TestNothingPassesBeforeABadFront(t *testing.T) {
 
 // A refusal that does not hold is found although the reply is the right one.
 func TestRefusalMustHold(t *testing.T) {
+	trust := newTrust(t)
 	for _, tt := range []struct {
 		table map[string]string
 		after string
@@ -139,13 +145,13 @@ func TestRefusalMustHold(t *testing.T) {
 		{map[string]string{"MAIL": "550 5.7.1 no", "RCPT": "503 5.5.1 no", "DATA": "503 5.5.1 no"}, "", ""},
 		{map[string]string{"RCPT": "550 5.1.1 no"}, "", "DATA was answered 354"},
 	} {
-		trust, addr := fakeFront{table: tt.table, after: tt.after}.start(t)
+		addr := fakeFront{table: tt.table, after: tt.after}.start(t, trust)
 		f := front{addr: addr, name: Hostname, roots: trust.roots()}
 		c, err := f.dial(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := mail{as: trust.peers["partner"], from: sender, to: Active}
+		m := (&player{trust: trust}).from("partner", sender)
 		if s := c.open(f, m); s.At != "" {
 			t.Fatalf("%+v", s)
 		}
@@ -159,7 +165,8 @@ func TestRefusalMustHold(t *testing.T) {
 
 // What was not played in time has failed: a hanging front makes no good report.
 func TestNoTimeIsNoPass(t *testing.T) {
-	trust, addr := fakeFront{}.start(t)
+	trust := newTrust(t)
+	addr := fakeFront{}.start(t, trust)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var r Report
@@ -205,4 +212,35 @@ func FuzzReply(f *testing.F) {
 			t.Errorf("%q", r)
 		}
 	})
+}
+
+// From outside nothing passes before a front that takes everything, or that refuses everything; one that cannot be
+// reached, or shows a certificate of another authority, passes nothing either. No message is sent in any case.
+func TestNothingPassesFromOutside(t *testing.T) {
+	trust := newTrust(t)
+	for name, tt := range map[string]struct {
+		f      fakeFront
+		passed string // the one case that may
+	}{
+		"takes everything":   {fakeFront{table: map[string]string{"DATA": "421 a message was sent"}}, "the operator's own certificate"},
+		"refuses everything": {fakeFront{table: map[string]string{"MAIL": "550 5.7.1 no", "RCPT": "503 no"}}, "no TLS: mail without STARTTLS"},
+		"hangs up":           {fakeFront{after: "EHLO"}, ""},
+		"defers everything":  {fakeFront{table: map[string]string{"MAIL": "451 4.7.1 later", "RCPT": "503 no"}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := tt.f.start(t, trust)
+			partner := trust.peers["partner"].TLS()
+			o := Outside{Addr: addr, Name: Hostname, Roots: trust.roots(), Cert: partner, From: sender, Rcpt: Active}
+			for _, c := range PlayOutside(t.Context(), o) {
+				if c.Outcome == Pass && c.Name != tt.passed {
+					t.Errorf("%s passed: %+v", c.Name, c.Steps)
+				}
+				for _, s := range c.Steps {
+					if strings.Contains(s.Seen, "a message was sent") {
+						t.Errorf("%s: %s", c.Name, s.Seen)
+					}
+				}
+			}
+		})
+	}
 }

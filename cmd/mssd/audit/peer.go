@@ -11,8 +11,6 @@ import (
 	"net"
 	"strings"
 	"time"
-
-	"mssd/tlsconf/testpki"
 )
 
 const (
@@ -25,11 +23,12 @@ const (
 
 // mail is one attempt of a peer to hand over a message.
 type mail struct {
-	as       *testpki.Identity      // whose certificate is shown; nil: none
+	as       *tls.Certificate       // shown; nil: none
 	clear    bool                   // without STARTTLS
 	version  uint16                 // highest TLS version; 0: any
 	session  tls.ClientSessionCache // nil: no resumption
 	from, to string
+	noData   bool // no message is sent, only the envelope
 }
 
 // seen is what came of it.
@@ -185,9 +184,8 @@ func (p *peer) secure(f front, m mail) error {
 		cfg.MinVersion = m.version
 	}
 	if m.as != nil {
-		cert := m.as.TLS()
 		// Shown whatever authorities the front names: who is refused must be refused by the front.
-		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
+		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.as, nil }
 	}
 	c := tls.Client(p.conn, cfg)
 	_ = p.conn.SetDeadline(time.Now().Add(patience))
@@ -198,7 +196,7 @@ func (p *peer) secure(f front, m mail) error {
 	return nil
 }
 
-// deliver sends one message on an open session. Who is refused goes on all the same, then leaves in good order.
+// deliver sends one message on an open session, or the envelope of one. Who is refused goes on all the same, then leaves in good order.
 func (p *peer) deliver(m mail, text string) (s seen) {
 	said := func(at, line, want string) bool {
 		r, err := p.cmd(line)
@@ -210,7 +208,7 @@ func (p *peer) deliver(m mail, text string) (s seen) {
 		}
 		return ok
 	}
-	if !said("MAIL", "MAIL FROM:<"+m.from+">", "250") || !said("RCPT", "RCPT TO:<"+m.to+">", "250") || !said("DATA", "DATA", "354") {
+	if !said("MAIL", "MAIL FROM:<"+m.from+">", "250") || !said("RCPT", "RCPT TO:<"+m.to+">", "250") || m.noData || !said("DATA", "DATA", "354") {
 		return s
 	}
 	if err := p.send(text + ".\r\n"); err != nil {
@@ -226,6 +224,9 @@ func (p *peer) deliver(m mail, text string) (s seen) {
 // insist goes on after a refusal: nothing of it may be taken, and the session must still end in good order.
 func (p *peer) insist(at string, m mail, text string) error {
 	next := map[string][]string{"MAIL": {"RCPT TO:<" + m.to + ">", "DATA"}, "RCPT": {"DATA"}}[at]
+	if m.noData && len(next) > 0 {
+		next = next[:len(next)-1]
+	}
 	for _, line := range append(next, "QUIT") {
 		verb, _, _ := strings.Cut(line, " ")
 		r, err := p.cmd(line)
