@@ -23,8 +23,15 @@ import (
 // itself, the power cut is made afterwards, in the trace.
 type crashLedger struct {
 	path   string
-	Master string      // file of another master key, that a step changes to
-	Steps  []crashStep // in order; none begins before the former one is done
+	Master string // file of another master key, that a step changes to
+	Tool   string // of crashTools; "" none
+	From   int    // the first step of the tool: mail of before is not sent again
+	Key    string // file of the master key; "" beside the store
+
+	Letters  bool        // dumps are of the mail alone
+	Backups  string      // where they lie
+	Recovery string      // file of the private recovery key
+	Steps    []crashStep // in order; none begins before the former one is done
 }
 
 type crashStep struct {
@@ -34,6 +41,10 @@ type crashStep struct {
 	Group  bool        // its mails are on their way at the same time: any of them may be there
 	Gone   []byte      // from here on these octets stand nowhere in the file of the keys
 	Rotate bool        // from here on only Master opens the store
+
+	Generation string // made by it, with what mail
+	Saved      string
+	Pruned     []string // generations taken away by it
 }
 
 type crashMail struct {
@@ -72,6 +83,9 @@ func crashChild(scenario, phase, dir, ledger string) {
 	if b, err := os.ReadFile(ledger); err == nil {
 		crashFail(json.Unmarshal(b, &w.ledger))
 	}
+	if _, ok := crashTools[scenario]; ok {
+		w.ledger.Tool = scenario
+	}
 	crashScenarios[scenario][phase[0]-'0'](w)
 	w.save()
 	os.Exit(0)
@@ -96,7 +110,7 @@ func (w *crashWriter) step(name string, do func(st *crashStep)) {
 	say("D %d", n)
 	if w.s != nil {
 		var err error
-		st.Dump, err = dumpStore(w.s)
+		st.Dump, err = w.ledger.dumpOf(w.s)
 		crashFail(err)
 	}
 }
@@ -295,8 +309,13 @@ var crashScenarios = map[string][]func(w *crashWriter){
 		w.open(store.Options{})
 		w.close()
 	}},
-	"mailboxes": {setupPhase, mailboxPhase},
-	"messages":  {setupPhase, messagePhase},
+	"backup, prune":     {setupPhase, backupPhase},
+	"restore":           {oldStorePhase, restorePhase},
+	"fsck --repair":     {setupPhase, loseRowPhase, repairPhase},
+	"fsck --rebuild":    {setupPhase, spoilIndexPhase, rebuildPhase},
+	"keys recovery-set": {setupPhase, recoveryPhase},
+	"mailboxes":         {setupPhase, mailboxPhase},
+	"messages":          {setupPhase, messagePhase},
 	"BALs": {setupPhase, func(w *crashWriter) {
 		w.open(store.Options{})
 		w.addBAL("c@bal.example")

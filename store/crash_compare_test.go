@@ -18,11 +18,32 @@ import (
 
 // crashOrder are the scenarios in the order of the table.
 var crashOrder = []string{"create", "deliver", "deliver, each synced by its session", "deliver in groups", "messages", "mailboxes", "BALs",
-	"start after a kill", "expunged mail, sweep", "destruction of a BAL", "change of the master key"}
+	"start after a kill", "expunged mail, sweep", "destruction of a BAL", "change of the master key", "keys recovery-set", "backup, prune", "restore", "fsck --repair", "fsck --rebuild"}
 
 // compare opens what a crash left and holds it against what was acknowledged: all that is there, once, with its octets and
 // UIDs; beside it at most what was on its way, whole. Then what got no answer is sent again.
-func (l *crashLedger) compare(dir string, pos *position) (err error) {
+func (l *crashLedger) compare(dir string, pos *position) error {
+	tool := crashTools[l.Tool]
+	if tool.mend != nil {
+		if err := tool.mend(l, dir, pos); err != nil {
+			return err
+		}
+	}
+	if err := l.compareStore(dir, pos); err != nil || tool.after == nil {
+		return err
+	}
+	return tool.after(l, dir, pos)
+}
+
+// dumpOf is what is compared.
+func (l *crashLedger) dumpOf(s *store.Store) (string, error) {
+	if l.Letters {
+		return dumpLetters(s)
+	}
+	return dumpStore(s)
+}
+
+func (l *crashLedger) compareStore(dir string, pos *position) (err error) {
 	s, err := l.open(dir, pos)
 	if err != nil {
 		return err
@@ -40,6 +61,11 @@ func (l *crashLedger) compare(dir string, pos *position) (err error) {
 	}
 	if err := checkStore(s); err != nil {
 		return err
+	}
+	if look := crashTools[l.Tool].look; look != nil {
+		if err := look(l, dir, pos, s); err != nil {
+			return err
+		}
 	}
 	if err := l.resend(s, pos); err != nil {
 		return err
@@ -95,7 +121,7 @@ func checkStore(s *store.Store) error {
 
 // open opens the store under the master key that is in force; a creation nobody was told of may have to be done again.
 func (l *crashLedger) open(dir string, pos *position) (*store.Store, error) {
-	opt := store.Options{Dir: dir, NoSync: true, Create: pos.Done < 0}
+	opt := store.Options{Dir: dir, NoSync: true, Create: pos.Done < 0, MasterKey: l.Key}
 	now, maybe := false, false
 	for i, st := range l.Steps {
 		now = now || st.Rotate && i <= pos.Done
@@ -124,7 +150,7 @@ func (l *crashLedger) dump(step int) string {
 
 // sameAs compares the store with the ledger.
 func (l *crashLedger) sameAs(s *store.Store, pos *position) error {
-	got, err := dumpStore(s)
+	got, err := l.dumpOf(s)
 	if err != nil {
 		return err
 	}
@@ -165,7 +191,7 @@ func rowLines(dump string) (rows []string) {
 
 // resend does what peers do: what they saw no 250 for is sent again, and some of what they did. Each is there once.
 func (l *crashLedger) resend(s *store.Store, pos *position) error {
-	for n := max(0, pos.Done-1); n <= pos.Begun; n++ {
+	for n := max(l.From, pos.Done-1); n <= pos.Begun; n++ {
 		for _, m := range l.Steps[n].Mails {
 			if _, _, err := sendMail(s, m, true); err != nil {
 				return fmt.Errorf("sent again: %w", err)

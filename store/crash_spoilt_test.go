@@ -30,6 +30,12 @@ func TestPowerCutFinds(t *testing.T) {
 		{"names of a new store not synced", "create", forget(func(_, path string) bool { return path == "s" })},
 		{"the store's own name not synced", "create", forget(func(_, path string) bool { return path == "" })},
 		{"new keys not synced", "change of the master key", forget(func(_, path string) bool { return path == "s/keys.new" })},
+		{"a backup not synced", "backup, prune", forget(func(call, path string) bool { return call == "fsync" && strings.HasPrefix(path, "b/generations/") })},
+		{"bodies of a backup not synced", "backup, prune", forget(func(_, path string) bool { return path == "b" || strings.HasPrefix(path, "b/incoming/") })},
+		{"what was restored not synced", "restore", forget(func(call, _ string) bool { return call == "syncfs" })},
+		{"the name of the rebuilt index not synced", "fsck --rebuild", forget(func(_, path string) bool { return path == "s" })},
+		{"the repaired index not synced", "fsck --repair", forget(func(_, path string) bool { return path == "s/repair.db" })},
+		{"keys with a recovery key not synced", "keys recovery-set", forget(func(_, path string) bool { return path == "s/keys.new" })},
 		{"index committed before the bodies are synced", "deliver", lateSync},
 		{"acknowledged before the commit", "deliver", earlyAnswer},
 	}

@@ -23,12 +23,16 @@ import (
 
 // open opens the file beside; one that a power cut spoilt is begun anew.
 func (r *rebuild) open() error {
-	if err := readablePages(r.path); errors.Is(err, ErrCorrupt) {
-		if err := os.Remove(r.path); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
+	err := readablePages(r.path)
+	if err == nil {
+		r.db, err = openBolt(r.path, boltOptions{})
 	}
-	var err error
+	if !errors.Is(err, ErrCorrupt) {
+		return err
+	}
+	if err := os.Remove(r.path); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
 	r.db, err = openBolt(r.path, boltOptions{})
 	return err
 }

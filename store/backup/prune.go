@@ -62,6 +62,9 @@ func (d *Dir) remove(g *Generation) error {
 	if err := os.Rename(g.dir, gone); err != nil {
 		return err
 	}
+	if err := syncDir(d.at(generationsDir)); err != nil { // before a file of it changes
+		return err
+	}
 	return d.shred(gone)
 }
 
