@@ -193,6 +193,8 @@ func structureType(s string) string {
 	return strings.ToUpper(s)
 }
 
+const noteType = "type differs"
+
 // match gathers what the rows of an address say to a query.
 type match struct {
 	rows  int
@@ -207,7 +209,7 @@ func (m *match) take(q *Query, r row) {
 	switch {
 	case q.Kind != "" && !equalFold(q.Kind, f[fieldKind]):
 		if m.note == "" {
-			m.note = "type differs"
+			m.note = noteType
 		}
 	case q.Structure == "" || len(f[fieldStructureID]) == 0 || sameStructure(q.Structure, f[fieldStructureType], f[fieldStructureID]):
 		m.known = true

@@ -18,6 +18,7 @@ type Directory struct {
 	live       *live // nil: no LDAP to ask
 	extraction []*webSource
 	generation atomic.Uint64
+	finding    chan struct{} // one search at a time
 }
 
 // feed is one source of rows and the image made from it.
@@ -70,7 +71,7 @@ func Open(cfg Config) (*Directory, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Directory{cfg: cfg}
+	d := &Directory{cfg: cfg, finding: make(chan struct{}, 1)}
 	if l := cfg.LDAP; l != nil && l.PasswordFile != "" && !l.StartTLS && strings.HasPrefix(l.URL, "ldap:") {
 		cfg.Log.Warn("the password for the directory goes over the network in clear: set starttls or ldaps", "feed", "ldap")
 	}

@@ -53,7 +53,7 @@ var columns = [recordFields]struct {
 	{"Adresse BAL", 1}, {"Type de BAL", 0}, {"Type identifiant structure", 5}, {"Identification Structure", 6},
 	{"Type Identifiant PP", 2}, {"Identifiant PP", 3}, {"Code Profession", 13},
 	{"Nom d'exercice", 9}, {"Prénom d'exercice", 10}, {"Raison Sociale structure", 18}, {"Service de rattachement", 7},
-	{"Code postal", 28}, {"L6LIGNEACHEMINEMENT", 27},
+	{"Code postal", 28}, {"L6LIGNEACHEMINEMENT", 27}, {"Enseigne commerciale", 19},
 }
 
 // readFile reads the file if it changed. older: one not newer than the image held is an error without being read.

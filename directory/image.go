@@ -19,7 +19,7 @@ type image struct {
 	source     string
 	generation uint64    // of the base
 	generated  time.Time // when the feed's data was made, its reading began, or it was last in step
-	changed    time.Time // when something in it last changed; zero: as built
+	changed    time.Time // when something in it last changed
 	stamp      string    // of the file that it was made from; "" not a file
 	cookie     []byte    // of RFC 4533; nil: none
 	faults     int       // rows left out
@@ -66,6 +66,7 @@ const (
 	fieldService
 	fieldPostcode
 	fieldTown
+	fieldTradeName
 	recordFields
 )
 

@@ -155,7 +155,7 @@ func (a Attributes) names() []string {
 // fields are the names in the order of Entry.
 func (a Attributes) fields() [recordFields]string {
 	return [recordFields]string{a.Mail, a.Kind, a.StructureType, a.StructureID, a.PersonType, a.PersonID, a.Profession,
-		a.Name, a.GivenName, a.StructureName, a.Service, a.Postcode, a.Town}
+		a.Name, a.GivenName, a.StructureName, a.Service, a.Postcode, a.Town, "-"}
 }
 
 // addEntry puts an LDAP entry into a builder, one row for each address it holds.

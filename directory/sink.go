@@ -77,7 +77,7 @@ func (d *Directory) adopt(f *feed, img *image) error {
 	f.sink.Lock()
 	defer f.sink.Unlock()
 	defer img.saved.drop() // nothing to drop once it is renamed
-	img.source, img.generation = f.name, d.generation.Add(1)
+	img.source, img.generation, img.changed = f.name, d.generation.Add(1), d.cfg.Now()
 	if img.rows() == 0 && img.doubt != nil {
 		return img.doubt
 	} else if img.rows() == 0 {
@@ -330,12 +330,7 @@ func (d *Directory) fold(f *feed, img *image) (*image, error) {
 		// Names and towns are lost until the next whole reading; what RCPT needs is in memory.
 		b.abandon()
 		b = d.newBuilder(f, img.rows())
-		none := appendText(nil, &record{})
-		for at := 0; at < len(img.arena); {
-			_, _, next, _ := img.skip(at)
-			_ = keep(img.arena[at:next], none)
-			at = next
-		}
+		_ = img.inMemory(keep) // keep does not fail
 	}
 	if img.delta != nil {
 		for key, rows := range img.delta.keys {

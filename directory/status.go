@@ -23,7 +23,7 @@ type FeedStatus struct {
 	Octets     int            `json:"octets"`
 	Faults     int            `json:"faults"` // rows that were left out
 	FirstFault string         `json:"first_fault,omitempty"`
-	Changed    time.Time      `json:"changed,omitzero"`    // when single rows were last changed; zero: not since it was read
+	Changed    time.Time      `json:"changed,omitzero"`    // when the rows in force were last changed
 	Refused    *Refusal       `json:"refused,omitempty"`   // the last reading, if a gate kept it out
 	NotSaved   string         `json:"not_saved,omitempty"` // why a restart would not find this image
 	LastTry    time.Time      `json:"last_try,omitzero"`

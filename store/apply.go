@@ -329,6 +329,8 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return a.putBAL(op, res)
 	case SetBALState:
 		return a.setBALState(op, res)
+	case SetListing:
+		return a.setListing(op, res)
 	case SetQuota:
 		return a.setQuota(op, res)
 	case PutMember:

@@ -107,6 +107,18 @@ func (a *apply) setBALState(op SetBALState, res *OpResult) error {
 	return nil
 }
 
+func (a *apply) setListing(op SetListing, res *OpResult) error {
+	if op.Listing == 0 || op.Listing > Unlisted {
+		return fmt.Errorf("%w: listing of a BAL", ErrInvalid)
+	}
+	w, err := a.balByAddress(op.Address)
+	if err != nil {
+		return err
+	}
+	w.Listing, res.BAL = op.Listing, w.ID
+	return nil
+}
+
 func (a *apply) setQuota(op SetQuota, res *OpResult) error {
 	w, err := a.balByAddress(op.Address)
 	if err != nil {

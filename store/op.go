@@ -42,6 +42,11 @@ type (
 		Address Address
 		State   State
 	}
+	// SetListing sets the listing; the directory itself is told by others.
+	SetListing struct {
+		Address Address
+		Listing Listing
+	}
 	// SetQuota sets the limits of a BAL; 0 is no limit, nil leaves one as it is.
 	SetQuota struct {
 		Address          Address
@@ -135,6 +140,7 @@ type (
 func (PutBAL) isOp()        {}
 func (SetBALState) isOp()   {}
 func (SetQuota) isOp()      {}
+func (SetListing) isOp()    {}
 func (PutMember) isOp()     {}
 func (EndMember) isOp()     {}
 func (CreateMailbox) isOp() {}

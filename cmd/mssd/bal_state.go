@@ -47,6 +47,25 @@ func newBALState(name string, st store.State, short, long string) *cobra.Command
 	return ask.flags(c)
 }
 
+func newBALListing() *cobra.Command {
+	var ask asking
+	c := &cobra.Command{
+		Use:   "listing ADDRESS published|unlisted",
+		Short: "Say whether a BAL is meant to stand in the directory",
+		Long: "Say whether a BAL is meant to stand in the Annuaire Santé: what RCPT answers when it is not there, and what mssd directory\n" +
+			"audit calls a fault, follow from it. Nothing is published by this command.",
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			b, err := ask.client().SetListing(cmd.Context(), args[0], args[1])
+			if err != nil {
+				return err
+			}
+			return ask.print(cmd.OutOrStdout(), b, func(w io.Writer) { fmt.Fprintf(w, "%s is %s\n", b.Address, b.Listing) })
+		},
+	}
+	return ask.flags(c)
+}
+
 func newBALDestroy() *cobra.Command {
 	var ask asking
 	var yes, dry bool

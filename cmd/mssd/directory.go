@@ -12,7 +12,7 @@ import (
 )
 
 func newDirectory() *cobra.Command {
-	return group("directory", "The mirror of the Annuaire Santé", newDirectoryStatus(), newDirectoryAccept())
+	return group("directory", "The mirror of the Annuaire Santé", newDirectoryStatus(), newDirectoryFind(), newDirectoryAudit(), newDirectoryAccept())
 }
 
 func newDirectoryStatus() *cobra.Command {
@@ -75,7 +75,7 @@ func showFeed(w io.Writer, f directory.FeedStatus) {
 	if f.HasImage {
 		row(w, "  rows", fmt.Sprintf("%d %v, %d left out as faulty", f.Rows, f.RowsByKind, f.Faults))
 		row(w, "  generation", f.Generation)
-		row(w, "  age", fmt.Sprintf("%v%s", time.Duration(f.AgeSeconds)*time.Second, tooOld(f)))
+		row(w, "  age", seconds(f.AgeSeconds)+tooOld(f))
 		row(w, "  last change", moment(f.Changed))
 	} else {
 		row(w, "  rows", "nothing read yet: it answers \"cannot tell\"")
@@ -101,6 +101,8 @@ func showFeed(w io.Writer, f directory.FeedStatus) {
 		}
 	}
 }
+
+func seconds(n int64) string { return (time.Duration(n) * time.Second).String() }
 
 func tooOld(f directory.FeedStatus) string {
 	if f.TooOld {

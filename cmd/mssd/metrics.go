@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"mssd/directory"
 	"mssd/tlsconf"
 	"mssd/trace"
 )
@@ -26,6 +28,7 @@ type metrics struct {
 	refused  *prometheus.CounterVec
 	logins   *prometheus.CounterVec
 	fetches  prometheus.Counter
+	decided  *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -37,7 +40,9 @@ func newMetrics() *metrics {
 		logins:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_logins_total", Help: "Logins by outcome."}, []string{"outcome"}),
 		fetches:  prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_fetches_total", Help: "Commands that read messages."}),
 	}
-	m.registry.MustRegister(m.accepted, m.repeated, m.refused, m.logins, m.fetches,
+	m.decided = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_directory_decisions_total",
+		Help: "Recipients of stored messages, and refused ones, by class of the sender, answer of the directory and what the policy made of it."}, []string{"class", "answer", "action"})
+	m.registry.MustRegister(m.decided, m.accepted, m.repeated, m.refused, m.logins, m.fetches,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -49,7 +54,10 @@ func (m *metrics) observe(e trace.Event) {
 		m.accepted.Inc()
 	case trace.Duplicate:
 		m.repeated.Inc()
+	case trace.Recipient:
+		m.decide(e, 1)
 	case trace.Refused:
+		m.decide(e, times(e))
 		m.refused.WithLabelValues(codeLabel(e.Attr(trace.KeyCode))).Add(times(e))
 	case trace.Login:
 		m.logins.WithLabelValues("accepted").Inc()
@@ -59,6 +67,17 @@ func (m *metrics) observe(e trace.Event) {
 		m.fetches.Inc()
 	}
 }
+
+// decide counts what the directory said of a recipient; of others, as postmaster, it was not asked.
+func (m *metrics) decide(e trace.Event, n float64) {
+	class, answer, action := e.Attr(trace.KeyClass), e.Attr(trace.KeyDirectory), e.Attr(trace.KeyPolicy)
+	if slices.Contains(answers, answer) && class != "" {
+		m.decided.WithLabelValues(class, answer, action).Add(n)
+	}
+}
+
+// answers are what the directory can say.
+var answers = []string{directory.Known.String(), directory.KnownOther.String(), directory.Unknown.String(), directory.CannotTell.String()}
 
 // times is how many refusals an event stands for: a front folds those that are alike.
 func times(e trace.Event) float64 {
@@ -84,6 +103,7 @@ func (m *metrics) gauges(d *daemon) {
 	}
 	gauge("mssd_list_age_seconds", "Time since the white list was last proven current.", func() float64 { return d.list.Age().Seconds() })
 	gauge("mssd_directory_age_seconds", "Age of the directory's image; -1 without one.", func() float64 { return directoryAge(d.dir) })
+	m.registry.MustRegister(newDirectoryCollector(d.dir.Status))
 	gauge("mssd_degraded", "Number of reasons for which the daemon is degraded.", func() float64 { return float64(len(d.Degraded())) })
 	m.endings(d)
 	gauge("mssd_bals", "BALs held.", func() float64 { return float64(len(d.store.BALs())) })

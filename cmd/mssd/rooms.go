@@ -76,6 +76,8 @@ func directoryFaults(d *directory.Directory) []string {
 			out = append(out, fmt.Sprintf("directory feed %s: nothing read yet", f.Name))
 		case f.TooOld:
 			out = append(out, fmt.Sprintf("directory feed %s: too old (%v): %s", f.Name, time.Duration(f.AgeSeconds)*time.Second, f.LastError))
+		case f.Refused != nil:
+			out = append(out, fmt.Sprintf("directory feed %s: a reading was refused, the former image stays: %s; mssd directory accept %s takes it", f.Name, f.Refused.Why, f.Name))
 		case f.LastError != "":
 			out = append(out, fmt.Sprintf("directory feed %s: the last reading failed, the former image stays: %s", f.Name, f.LastError))
 		}
