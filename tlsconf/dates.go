@@ -33,8 +33,7 @@ func certDate(what string, c *x509.Certificate, then string) Date {
 	return Date{What: what, Name: subjectText(c), Serial: serialText(c), From: c.NotBefore.UTC(), Until: c.NotAfter.UTC(), Then: then}
 }
 
-// Dates are those of the certificate shown and of the chain in its file.
-func (f *Front) Dates() []Date {
+func (f *Front) dates() []Date {
 	s := f.loaded.Load()
 	d := certDate("certificate of "+f.cfg.Name, s.leaf, "who connects to "+f.cfg.Name+" breaks off")
 	if a := s.config.Certificates[0].OCSPStaple; a != nil {

@@ -26,6 +26,7 @@ const (
 type FrontConfig struct {
 	Name              string           // of the front, for errors and logs
 	CertFile, KeyFile string           // PEM; the certificate first, then its chain
+	More              []CertFiles      // for other names, or for peers that cannot use the first
 	RequestClientCert bool             // ask the peer for a certificate, to be judged after the handshake
 	MinVersion        uint16           // zero is TLS 1.2; less is refused
 	CipherSuites      []uint16         // of TLS 1.2; nil is DefaultSuites
@@ -40,6 +41,7 @@ type Front struct {
 	cfg    FrontConfig
 	outer  *tls.Config
 	loaded atomic.Pointer[frontState]
+	more   []*Front // further certificates
 
 	mu      sync.Mutex // guards what follows, and what is loaded while it is replaced
 	revoked time.Time  // our own certificate, as its responder says; zero: it is not known to be
@@ -72,7 +74,7 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 		cfg.Now = time.Now
 	}
 	f := &Front{cfg: cfg}
-	if err := f.Reload(); err != nil {
+	if err := errors.Join(f.reload(), f.addMore()); err != nil {
 		return nil, err
 	}
 	// The outer config answers nothing itself. Only its client certificate policy and floor are given here too, so
@@ -90,7 +92,7 @@ func NewFront(cfg FrontConfig) (*Front, error) {
 // Config is what the listener uses; it stays valid across Reload.
 func (f *Front) Config() *tls.Config { return f.outer }
 
-// Leaf is the certificate shown to new peers.
+// Leaf is the first certificate.
 func (f *Front) Leaf() *x509.Certificate { return f.loaded.Load().leaf }
 
 func (f *Front) clientAuth() tls.ClientAuthType {
@@ -101,7 +103,12 @@ func (f *Front) clientAuth() tls.ClientAuthType {
 }
 
 // configForClient is asked at each handshake.
-func (f *Front) configForClient(*tls.ClientHelloInfo) (*tls.Config, error) {
+func (f *Front) configForClient(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	return f.pick(hello).current()
+}
+
+// current is the config of this certificate.
+func (f *Front) current() (*tls.Config, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := f.loaded.Load()
@@ -127,8 +134,8 @@ func (f *Front) rotate() error {
 	return nil
 }
 
-// Reload reads the files again. On an error, which names the file and its fault, the old certificate stays.
-func (f *Front) Reload() error {
+// reload reads the files again. On an error, which names the file and its fault, the old certificate stays.
+func (f *Front) reload() error {
 	cert, err := loadPair(f.cfg.CertFile, f.cfg.KeyFile)
 	if err != nil {
 		return fmt.Errorf("front %s: %w", f.cfg.Name, err)
@@ -136,7 +143,7 @@ func (f *Front) Reload() error {
 	if err := f.replace(cert); err != nil {
 		return err
 	}
-	if err := f.Warning(); err != nil {
+	if err := f.warning(); err != nil {
 		f.cfg.Log.Warn("certificate needs attention", "front", f.cfg.Name, "err", err)
 	}
 	return nil
@@ -160,9 +167,7 @@ func (f *Front) replace(cert *tls.Certificate) error {
 	return nil
 }
 
-// Warning says what is not right with the certificate in use, nil if nothing: it is expired, expires within 30 days or
-// is not valid yet, or is revoked. It is used all the same: the peer decides.
-func (f *Front) Warning() error {
+func (f *Front) warning() error {
 	leaf, now := f.Leaf(), f.cfg.Now()
 	f.mu.Lock()
 	revoked := f.revoked

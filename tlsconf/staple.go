@@ -27,10 +27,7 @@ type stapling struct {
 	fails int
 }
 
-// KeepStapled shows, in each handshake, what the responder named in our own certificate says of it (RFC 6066, Section 8),
-// until ctx ends. It does nothing for a certificate that names none; handshakes never wait for it, and go on without
-// while the responder is away. anchors may hold the issuer where the certificate's file does not.
-func (f *Front) KeepStapled(ctx context.Context, anchors func() *Anchors) {
+func (f *Front) keepStapled(ctx context.Context, anchors func() *Anchors) {
 	var s stapling
 	for {
 		f.staple(ctx, &s, anchors())

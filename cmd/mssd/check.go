@@ -81,11 +81,8 @@ func checkFiles(c *Config) (faults, absent []fault) {
 			faults = append(faults, fault{Key: key, Text: err.Error()})
 		}
 	}
-	for _, f := range []tlsconf.FrontConfig{
-		{Name: "smtp", CertFile: c.SMTP.Cert, KeyFile: c.SMTP.Key, RequestClientCert: true},
-		{Name: "imap", CertFile: c.IMAP.Cert, KeyFile: c.IMAP.Key},
-	} {
-		look(f.Name+".cert", []string{f.CertFile, f.KeyFile}, "serve does not start without it", func() error {
+	for _, f := range frontConfigs(c, nil) {
+		look(f.Name+".cert", certFiles(f), "serve does not start without it", func() error {
 			_, err := tlsconf.NewFront(f)
 			return err
 		})

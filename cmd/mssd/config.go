@@ -78,6 +78,11 @@ type SMTPConfig struct {
 	// Cert and Key are the PEM files of our server certificate, chain included, and of its key. Required.
 	Cert string `toml:"cert"`
 	Key  string `toml:"key"`
+	// Certificates are further ones, for peers that ask for another name (SNI) or cannot use the first. Optional.
+	Certificates []CertConfig `toml:"certificates"`
+	// CipherSuites are those of TLS 1.2, as RFC 5289 names them; those of TLS 1.3 cannot be chosen. Optional: all with
+	// forward secrecy and authenticated encryption.
+	CipherSuites []string `toml:"cipher_suites"`
 	// MaxMessageOctets is the largest message taken, as sent (base64 included), octets; announced as SIZE.
 	// Optional.
 	MaxMessageOctets int64 `toml:"max_message_octets"`
@@ -118,6 +123,12 @@ type SMTPConfig struct {
 	IdleTimeout Duration `toml:"idle_timeout"`
 }
 
+// CertConfig is a further certificate of a front: PEM files. Both are Required.
+type CertConfig struct {
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+}
+
 // PartnerConfig is an operator that is expected to send much. At least one of Addresses and DN must be given.
 type PartnerConfig struct {
 	// Addresses it connects from (or networks, CIDR): not counted by max_connections_per_address, and never sent
@@ -140,6 +151,9 @@ type IMAPConfig struct {
 	// in the field needs an RSA certificate. Required.
 	Cert string `toml:"cert"`
 	Key  string `toml:"key"`
+	// Certificates and CipherSuites are as in [smtp]. Optional.
+	Certificates []CertConfig `toml:"certificates"`
+	CipherSuites []string     `toml:"cipher_suites"`
 	// Mechanisms are the SASL mechanisms offered, in this order: "XOAUTH2" and "OAUTHBEARER", which need login.psc, and
 	// "PLAIN", with which the command LOGIN is taken too. Optional: all that can work.
 	Mechanisms []string `toml:"mechanisms"`

@@ -59,6 +59,7 @@ func (c *Config) checkSMTP(k *checker) {
 	k.listen("smtp.listen", c.SMTP.Listen, true)
 	k.path("smtp.cert", c.SMTP.Cert, "a PEM certificate with its chain")
 	k.path("smtp.key", c.SMTP.Key, "a PEM private key")
+	k.tls("smtp", c.SMTP.Certificates, c.SMTP.CipherSuites)
 	// RFC 5321, Section 4.5.3.1.7: 64 KiB must be taken at the least.
 	k.between("smtp.max_message_octets", c.SMTP.MaxMessageOctets, 64<<10, 1<<30)
 	k.between("smtp.max_recipients", int64(c.SMTP.MaxRecipients), 100, 10_000)
@@ -95,6 +96,7 @@ func (c *Config) checkIMAP(k *checker) {
 	k.listen("imap.listen_tls", c.IMAP.ListenTLS, false)
 	k.path("imap.cert", c.IMAP.Cert, "a PEM certificate with its chain")
 	k.path("imap.key", c.IMAP.Key, "a PEM private key")
+	k.tls("imap", c.IMAP.Certificates, c.IMAP.CipherSuites)
 	k.between("imap.max_append_octets", c.IMAP.MaxAppendOctets, 64<<10, 1<<30)
 	k.between("imap.max_connections", int64(c.IMAP.MaxConnections), 1, 1_000_000)
 	k.between("imap.max_connections_per_address", int64(c.IMAP.MaxConnectionsPerAddress), 1, int64(max(1, c.IMAP.MaxConnections)))

@@ -176,6 +176,11 @@ func (c *Config) paths() []*string {
 		ps = append(ps, &x.File)
 		lists = append(lists, x.Anchors)
 	}
+	for _, l := range [][]CertConfig{c.SMTP.Certificates, c.IMAP.Certificates} {
+		for i := range l {
+			ps = append(ps, &l[i].Cert, &l[i].Key)
+		}
+	}
 	for _, l := range lists {
 		for i := range l {
 			ps = append(ps, &l[i])

@@ -38,9 +38,10 @@ func stamp(files []string) string {
 // trustFiles are the groups that Reload reads, each with the way to read it alone.
 func (d *daemon) trustFiles() []*watched {
 	c := d.cfg
+	fronts := frontConfigs(c, nil)
 	return []*watched{
-		{what: "certificate of smtp", files: []string{c.SMTP.Cert, c.SMTP.Key}, reload: func(context.Context) error { return d.tls[0].Reload() }},
-		{what: "certificate of imap", files: []string{c.IMAP.Cert, c.IMAP.Key}, reload: func(context.Context) error { return d.tls[1].Reload() }},
+		{what: "certificate of smtp", files: certFiles(fronts[0]), reload: func(context.Context) error { return d.tls[0].Reload() }},
+		{what: "certificate of imap", files: certFiles(fronts[1]), reload: func(context.Context) error { return d.tls[1].Reload() }},
 		{what: "anchors and revocation lists", files: append(append([]string{}, c.Trust.Anchors...), c.Trust.CRLs...),
 			reload: func(context.Context) error { return d.judge.Reload() }},
 		{what: "white list", files: append(nonEmpty(c.WhiteList.File), c.listAnchors()...), reload: func(ctx context.Context) error { return d.list.Reload(ctx) }},

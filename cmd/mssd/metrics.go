@@ -129,9 +129,9 @@ func (m *metrics) gauges(d *daemon) {
 func (m *metrics) endings(d *daemon) {
 	for i, front := range []string{"smtp", "imap"} {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mssd_certificate_seconds_left",
-			Help:        "How long our own certificate of a front lasts yet; negative when it has ended.",
+			Help:        "How long the certificates of a front last yet, the first to end; negative when it has ended.",
 			ConstLabels: prometheus.Labels{"front": front},
-		}, func() float64 { return time.Until(d.tls[i].Leaf().NotAfter).Seconds() }))
+		}, func() float64 { return time.Until(d.tls[i].EndsFirst()).Seconds() }))
 	}
 	for name, what := range map[string]string{"mssd_crl_seconds_left": "revocation list", "mssd_partner_certificate_seconds_left": "partner",
 		"mssd_chain_seconds_left": "chain of", "mssd_anchor_seconds_left": "anchor", "mssd_list_seconds_left": "white list",

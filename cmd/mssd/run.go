@@ -157,10 +157,7 @@ func (d *daemon) observe(e trace.Event) {
 func (d *daemon) loadTrust() error {
 	d.trusted = d.trustFiles()
 	remember(d.trusted)
-	for _, f := range []tlsconf.FrontConfig{
-		{Name: "smtp", CertFile: d.cfg.SMTP.Cert, KeyFile: d.cfg.SMTP.Key, RequestClientCert: true, Log: d.log},
-		{Name: "imap", CertFile: d.cfg.IMAP.Cert, KeyFile: d.cfg.IMAP.Key, RequestClientCert: d.cfg.asksIMAPClients(), Log: d.log},
-	} {
+	for _, f := range frontConfigs(d.cfg, d.log) {
 		t, err := tlsconf.NewFront(f)
 		if err != nil {
 			return &configError{d.cfg.name(), []fault{{Key: f.Name + ".cert", Text: err.Error()}}}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"log/slog"
+
+	"mssd/tlsconf"
+)
+
+// frontConfigs are the TLS sides of the fronts, the operator front first. The configuration was checked.
+func frontConfigs(c *Config, log *slog.Logger) []tlsconf.FrontConfig {
+	fronts := []tlsconf.FrontConfig{
+		{Name: "smtp", CertFile: c.SMTP.Cert, KeyFile: c.SMTP.Key, More: morePairs(c.SMTP.Certificates), CipherSuites: suites(c.SMTP.CipherSuites),
+			RequestClientCert: true, Log: log},
+		{Name: "imap", CertFile: c.IMAP.Cert, KeyFile: c.IMAP.Key, More: morePairs(c.IMAP.Certificates), CipherSuites: suites(c.IMAP.CipherSuites),
+			RequestClientCert: c.asksIMAPClients(), Log: log},
+	}
+	return fronts
+}
+
+func morePairs(list []CertConfig) (out []tlsconf.CertFiles) {
+	for _, p := range list {
+		out = append(out, tlsconf.CertFiles{CertFile: p.Cert, KeyFile: p.Key})
+	}
+	return out
+}
+
+// suites are those that were named; nil: the default.
+func suites(names []string) []uint16 {
+	if len(names) == 0 {
+		return nil
+	}
+	ids, _ := tlsconf.ParseSuites(names)
+	return ids
+}
+
+// certFiles are all files of a front.
+func certFiles(f tlsconf.FrontConfig) []string {
+	files := []string{f.CertFile, f.KeyFile}
+	for _, p := range f.More {
+		files = append(files, p.CertFile, p.KeyFile)
+	}
+	return files
+}
+
+// maxCertificates bounds what each handshake looks through.
+const maxCertificates = 100
+
+// tls checks what a front says of its further certificates and its suites.
+func (k *checker) tls(front string, more []CertConfig, names []string) {
+	for i, p := range more {
+		if p.Cert == "" || p.Key == "" {
+			k.bad(front+".certificates", "number %d has not both; expected cert and key, PEM files", i+1)
+		}
+	}
+	if len(more) > maxCertificates {
+		k.bad(front+".certificates", "%d of them; expected %d at most", len(more), maxCertificates)
+	}
+	if _, err := tlsconf.ParseSuites(names); err != nil {
+		k.bad(front+".cipher_suites", "%v", err)
+	}
+}
