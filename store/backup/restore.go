@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,7 +43,7 @@ type Restored struct {
 	Renewed    store.Renewed
 	Destroyed  []store.Address // BALs that were destroyed after this backup: here they are again
 	Opened     bool            // every body was opened to its end
-	Problems   []string        // what Check, and the opening of bodies, found
+	Problems   []string        // what Check, and the opening of bodies, found beyond what is absent
 	Lost       []Lost          // messages that came after the backup, at most 100,000
 	LostWhole  bool            // the trace of the lost store could be read to its end
 	LostErr    error           // it could not be read at all
@@ -382,9 +383,19 @@ func (w *restore) open() (err error) {
 		}
 	}
 	for _, p := range problems {
-		w.Problems = append(w.Problems, p.String())
+		if !w.namesAbsent(p.Text) {
+			w.Problems = append(w.Problems, p.String())
+		}
 	}
 	return nil
+}
+
+// namesAbsent reports whether a problem is that of a body which is told to be absent already.
+func (w *restore) namesAbsent(text string) bool {
+	if !strings.Contains(text, store.ErrMissing.Error()) {
+		return false
+	}
+	return w.AbsentAll > int64(len(w.Absent)) || slices.ContainsFunc(w.Absent, func(id trace.ID) bool { return strings.Contains(text, id.String()) })
 }
 
 // lost reads from the trace of the lost store which messages came after the moment of the backup.
