@@ -55,6 +55,7 @@ type Refusal struct {
 	Why       string    `json:"why"`
 	Rows      int       `json:"rows"`
 	Generated time.Time `json:"generated"`
+	Changes   bool      `json:"changes,omitempty"`  // changes that a server told; else a whole reading
 	NotKept   string    `json:"not_kept,omitempty"` // why it cannot be accepted
 }
 

@@ -42,6 +42,8 @@ type trailer struct {
 	Reference  reference      `json:"reference,omitzero"`
 	Refused    string         `json:"refused,omitempty"` // why it was not taken
 	RefusedAt  time.Time      `json:"refused_at,omitzero"`
+
+	RefusedChanges bool `json:"refused_changes,omitempty"` // not a whole reading: changes
 }
 
 func imagePath(dir, feed string) string    { return filepath.Join(dir, feed+".image") }

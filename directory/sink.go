@@ -58,10 +58,17 @@ func (d *Directory) open(f *feed) {
 		f.lastErr = err
 	}
 	if t, err := loadTrailer(refusedPath(dir, f.name)); err == nil && t.Refused != "" {
-		f.refusal = &Refusal{At: t.RefusedAt, Why: t.Refused, Rows: t.Rows, Generated: t.Generated}
+		f.refusal = t.refusal()
 		f.refusedStamp = t.Stamp
 		d.generation.Store(max(d.generation.Load(), t.Generation))
 	}
+	if t, err := loadTrailer(previousPath(dir, f.name)); err == nil {
+		d.generation.Store(max(d.generation.Load(), t.Generation)) // a number is never used twice
+	}
+}
+
+func (t trailer) refusal() *Refusal {
+	return &Refusal{At: t.RefusedAt, Why: t.Refused, Rows: t.Rows, Generated: t.Generated, Changes: t.RefusedChanges}
 }
 
 func (d *Directory) publish(f *feed, img *image) {
@@ -86,10 +93,11 @@ func (d *Directory) adopt(f *feed, img *image) error {
 	held := f.image.Load()
 	img.reference = nextReference(held, img.rows(), d.cfg.Now())
 	if err := d.gates(held, img); err != nil {
-		d.refuse(f, img, err)
+		d.refuse(f, img, err, false)
 		return err
 	}
 	d.install(f, img)
+	d.forgetRefused(f)
 	return nil
 }
 
@@ -126,11 +134,11 @@ func nextReference(held *image, rows int, now time.Time) reference {
 }
 
 // refuse keeps a reading that was not taken, so that the operator can accept exactly what was reported.
-func (d *Directory) refuse(f *feed, img *image, why error) {
+func (d *Directory) refuse(f *feed, img *image, why error, changes bool) {
 	t := img.trailer()
 	t.Reference = reference{img.rows(), d.cfg.Now()} // for the day when it is accepted
-	t.Refused, t.RefusedAt = clipText(why.Error(), 4096), d.cfg.Now().UTC()
-	r := &Refusal{At: t.RefusedAt, Why: t.Refused, Rows: t.Rows, Generated: t.Generated}
+	t.Refused, t.RefusedAt, t.RefusedChanges = clipText(why.Error(), 4096), d.cfg.Now().UTC(), changes
+	r := t.refusal()
 	if img.saved == nil {
 		f.refused = img
 	} else if err := d.keepRefused(f, img, t); err != nil {
@@ -176,7 +184,6 @@ func (d *Directory) install(f *feed, img *image) {
 		}
 	}
 	d.publish(f, img)
-	d.forgetRefused(f)
 }
 
 // save gives the file of an image its place. At each step a restart finds this image or the former one, whole.
@@ -249,28 +256,26 @@ func (d *Directory) change(f *feed, cs []change, cookie []byte, at time.Time) er
 	next.generated, next.cookie = at, cookie
 	next.reference = nextReference(held, held.rows(), d.cfg.Now())
 	err := checkFall(next.reference, held, next, d.cfg.MaxLoss)
-	if next.delta != nil && len(next.delta.keys) > foldAt || err != nil {
-		folded, ferr := d.fold(f, next)
-		switch {
-		case ferr != nil:
-			return ferr
-		case err != nil:
-			d.refuse(f, folded, err)
+	if err != nil {
+		if folded, ferr := d.fold(f, next); ferr == nil {
+			d.refuse(f, folded, err, true)
 			folded.saved.drop()
-			return err
 		}
-		d.install(f, folded)
-		return nil
+		return err
 	}
-	if !d.note(f, next, cs, at) {
-		folded, err := d.fold(f, next)
-		if err != nil {
-			return err
-		}
-		d.install(f, folded)
-		return nil
-	}
+	written := d.note(f, next, cs, at)
 	d.publish(f, next)
+	if f.refusal != nil && f.refusal.Changes && len(cs) > 0 {
+		d.forgetRefused(f) // the server has thought better of it
+	}
+	if written && (next.delta == nil || len(next.delta.keys) <= foldAt) {
+		return nil
+	}
+	folded, err := d.fold(f, next)
+	if err != nil {
+		return err
+	}
+	d.install(f, folded)
 	return nil
 }
 
@@ -379,19 +384,9 @@ func (d *Directory) Accept(name string) (FeedStatus, error) {
 	if err != nil {
 		return FeedStatus{}, err
 	}
-	if held := f.image.Load(); held != nil && held.generation > img.generation {
-		return FeedStatus{}, fmt.Errorf("%w: a newer one was taken since", ErrNothingRefused)
-	}
-	img.source, img.reference = f.name, reference{img.rows(), d.cfg.Now()}
-	f.journal.close()
-	f.journal = nil
-	if d.cfg.StateDir != "" {
-		if err := d.moveRefused(f); err != nil {
-			return FeedStatus{}, err
-		}
-		f.recorded, f.damaged = img.generated, false
-	}
-	d.publish(f, img)
+	img.source, img.generation, img.changed = f.name, d.generation.Add(1), d.cfg.Now()
+	img.reference = reference{img.rows(), d.cfg.Now()}
+	d.install(f, img)
 	d.forgetRefused(f)
 	f.mu.Lock()
 	f.lastErr, f.failures = nil, 0
@@ -400,6 +395,7 @@ func (d *Directory) Accept(name string) (FeedStatus, error) {
 	return d.feedStatus(f, d.cfg.Now()), nil
 }
 
+// loadRefused gives what was refused, with a file of its own to be put in force.
 func (d *Directory) loadRefused(f *feed) (*image, error) {
 	if f.refused != nil {
 		return f.refused, nil
@@ -407,28 +403,23 @@ func (d *Directory) loadRefused(f *feed) (*image, error) {
 	if d.cfg.StateDir == "" {
 		return nil, ErrNothingRefused
 	}
-	img, t, err := loadImage(refusedPath(d.cfg.StateDir, f.name))
+	path := refusedPath(d.cfg.StateDir, f.name)
+	img, t, err := loadImage(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), err == nil && t.Refused == "":
 		return nil, ErrNothingRefused
 	case err != nil:
 		return nil, err
 	}
+	img.saved = newDraft(d.cfg.StateDir, f.name)
+	if err := keptRows(path, img.sum, func(core, text []byte) error {
+		img.saved.raw(core, text)
+		return nil
+	}); err != nil {
+		img.saved.drop()
+		return nil, err
+	}
 	return img, nil
-}
-
-// moveRefused gives the refused file the place of the image.
-func (d *Directory) moveRefused(f *feed) error {
-	dir := d.cfg.StateDir
-	if !f.damaged {
-		if err := os.Rename(imagePath(dir, f.name), previousPath(dir, f.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	if err := os.Rename(refusedPath(dir, f.name), imagePath(dir, f.name)); err != nil {
-		return err
-	}
-	return syncDir(dir)
 }
 
 func (d *Directory) feed(name string) *feed {
