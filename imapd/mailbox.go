@@ -1,7 +1,6 @@
 package imapd
 
 import (
-	"math"
 	"slices"
 	"strings"
 
@@ -81,15 +80,7 @@ func (c *conn) cmdDelete(cmd *wire.Command) (response, error) {
 		return response{}, no("NONEXISTENT", "Only mailboxes below it exist")
 	}
 	gone := c.event(trace.Expunged, m.Ref, "")
-	if m.Messages > store.MaxExpunge {
-		// A big mailbox is emptied in several commits, so that others get their turn; when that breaks off the
-		// mailbox is still there with the rest.
-		all := store.Expunge{Ref: m.Ref, Runs: []store.Run{{First: 1, Count: math.MaxUint32}}, All: true}
-		if err := c.srv.Store.Expunge(c.ctx, all, gone); err != nil {
-			return response{}, err
-		}
-	}
-	if err := c.mailboxOp("delete", place{g, m.Name}, store.DeleteMailbox{Ref: m.Ref}, gone); err != nil {
+	if err := c.srv.Store.DeleteMailbox(c.ctx, m.Ref, c.mailboxEvent("delete", place{g, m.Name}), gone); err != nil {
 		return response{}, err
 	}
 	if c.sel != nil && c.sel.ref == m.Ref {
@@ -131,8 +122,11 @@ func (c *conn) cmdRename(cmd *wire.Command) (response, error) {
 
 // mailboxOp commits a change of the mailboxes of a BAL together with its event. The name of a mailbox may be
 // that of a patient, so it is not in the event.
-func (c *conn) mailboxOp(act string, p place, op store.Op, more ...trace.Event) error {
-	ev := c.event(trace.Mailbox, store.Ref{BAL: p.grant.BAL.ID}, "", trace.Attr{Key: trace.KeyAct, Value: act})
-	_, err := c.srv.Store.Commit(c.ctx, &store.Batch{Ops: []store.Op{op}, Events: append(more, ev)})
+func (c *conn) mailboxOp(act string, p place, op store.Op) error {
+	_, err := c.srv.Store.Commit(c.ctx, &store.Batch{Ops: []store.Op{op}, Events: []trace.Event{c.mailboxEvent(act, p)}})
 	return err
+}
+
+func (c *conn) mailboxEvent(act string, p place) trace.Event {
+	return c.event(trace.Mailbox, store.Ref{BAL: p.grant.BAL.ID}, "", trace.Attr{Key: trace.KeyAct, Value: act})
 }

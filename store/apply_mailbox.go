@@ -106,6 +106,9 @@ func (a *apply) deleteMailbox(op DeleteMailbox, res *OpResult) error {
 	if b.Name == "INBOX" {
 		return fmt.Errorf("%w: INBOX cannot be deleted", ErrName)
 	}
+	if b.Messages > MaxExpunge {
+		return fmt.Errorf("%w: %d messages in a mailbox that is deleted", ErrLimit, b.Messages)
+	}
 	w, err := a.ownBAL(op.Ref.BAL)
 	if err != nil {
 		return err

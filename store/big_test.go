@@ -23,7 +23,6 @@ func BenchmarkBigMailbox(b *testing.B) {
 		}},
 		{"expunge", func(in, _ store.Ref) []store.Op { return []store.Op{store.Expunge{Ref: in, Runs: all}} }},
 		{"move", func(in, to store.Ref) []store.Op { return []store.Op{store.Move{From: in, Runs: all, To: to}} }},
-		{"delete", func(in, _ store.Ref) []store.Op { return []store.Op{store.DeleteMailbox{Ref: in}} }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -173,5 +175,25 @@ func (s *Store) Expunge(ctx context.Context, op Expunge, events ...trace.Event) 
 			return err
 		}
 		op.Runs = res.Ops[0].Rest
+	}
+}
+
+// DeleteMailbox deletes a mailbox in as many commits as it takes: a big one is emptied first. Broken off, it is still there
+// with the rest, and deleting it again goes on. The events of the messages are those of each commit, last is one more
+// of the commit that takes the mailbox away.
+func (s *Store) DeleteMailbox(ctx context.Context, ref Ref, last trace.Event, events ...trace.Event) error {
+	all := Expunge{Ref: ref, Runs: everything, All: true}
+	for {
+		if m, err := s.MailboxByRef(ref); err != nil {
+			return err
+		} else if m.Name != "INBOX" && m.Messages > MaxExpunge {
+			if err := s.Expunge(ctx, all, events...); err != nil {
+				return err
+			}
+		}
+		_, err := s.Commit(ctx, &Batch{Ops: []Op{DeleteMailbox{ref}}, Events: append(slices.Clone(events), last)})
+		if !errors.Is(err, ErrLimit) { // else more have come meanwhile
+			return err
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"mssd/store"
 	"mssd/store/storetest"
@@ -271,6 +274,46 @@ func TestBigExpunge(t *testing.T) {
 	}
 	if m := box(t, s, b.ID, "INBOX"); m.Messages != 5010 || bodyFiles(opt.Dir) != 2 {
 		t.Errorf("%d messages, %d bodies", m.Messages, bodyFiles(opt.Dir))
+	}
+}
+
+// TestBigDelete deletes a mailbox of 12,000 messages in more than one commit; broken off after the first it is there with
+// the rest, counted right, and deleting it again ends the work.
+func TestBigDelete(t *testing.T) {
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true}
+	s := storetest.Open(t, opt)
+	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	do(t, s, store.CreateMailbox{BAL: b.ID, Name: "Dossier"})
+	big := box(t, s, b.ID, "Dossier").Ref
+	const n = 12_000
+	fill(t, s, big, n, 0)
+	if _, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{store.DeleteMailbox{Ref: big}}}); !errors.Is(err, store.ErrLimit) {
+		t.Errorf("in one commit: %v, want ErrLimit", err)
+	}
+	c, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.SetCommit(func(tx *bolt.Tx) error { cancel(); return tx.Commit() })
+	removed := trace.Event{Kind: trace.Expunged, BAL: string(b.Address), Mailbox: uint32(big.Mailbox)}
+	last := trace.Event{Kind: trace.Mailbox, BAL: string(b.Address)}
+	if err := s.DeleteMailbox(c, big, last, removed); !errors.Is(err, context.Canceled) {
+		t.Fatalf("broken off: %v", err)
+	}
+	left := box(t, s, b.ID, "Dossier").Messages
+	if bal, err := s.BAL(b.Address); err != nil || left == 0 || left >= n || bal.Messages != int64(left) || len(expunged(t, s, b.ID)) != n-int(left) {
+		t.Errorf("broken off: %d messages are left, the BAL counts %d, %v", left, bal.Messages, err)
+	}
+	storetest.Check(t, s)
+	if err := s.DeleteMailbox(ctx, big, last, removed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Mailbox(b.ID, "Dossier"); !errors.Is(err, store.ErrNoMailbox) {
+		t.Errorf("deleted, but %v", err)
+	}
+	if bal, err := s.BAL(b.Address); err != nil || bal.Messages != 0 || bal.Octets != 0 || len(expunged(t, s, b.ID)) != n {
+		t.Errorf("the BAL counts %d messages, %v", bal.Messages, err)
+	}
+	if err := s.DeleteMailbox(ctx, box(t, s, b.ID, "INBOX").Ref, last, removed); !errors.Is(err, store.ErrName) {
+		t.Errorf("INBOX: %v", err)
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"mssd/store"
 	"mssd/store/storetest"
+	"mssd/trace"
 )
 
 // document is an invented mail of about n octets with a document in base64, which hardly packs.
@@ -191,6 +192,9 @@ func BenchmarkOthersWait(b *testing.B) {
 		{"copy", commitOp(func(in, to store.Ref) store.Op { return store.Copy{From: in, Runs: all, To: to} })},
 		{"move", commitOp(func(in, to store.Ref) store.Op { return store.Move{From: in, Runs: all, To: to} })},
 		{"rename-inbox", commitOp(func(in, _ store.Ref) store.Op { return store.RenameMailbox{Ref: in, To: "Autrefois"} })},
+		{"delete", func(s *store.Store, in, to store.Ref) error {
+			return s.DeleteMailbox(ctx, to, trace.Event{Kind: trace.Mailbox}, trace.Event{Kind: trace.Expunged})
+		}},
 		{"expunge", func(s *store.Store, in, _ store.Ref) error {
 			if err := commitOp(func(in, _ store.Ref) store.Op {
 				return store.StoreFlags{Ref: in, Runs: all, Mode: store.Add, Flags: store.Deleted}
@@ -219,6 +223,9 @@ func BenchmarkOthersWait(b *testing.B) {
 					boxes = append(boxes, box(b, s, bal.ID, "INBOX"))
 				}
 				to := box(b, s, boxes[0].BAL, "Archive").Ref
+				if c.name == "delete" { // INBOX stays
+					do(b, s, store.Move{From: boxes[0].Ref, Runs: all, To: to})
+				}
 				ctx, cancel := context.WithCancel(ctx)
 				var longest, count atomic.Int64
 				var wg sync.WaitGroup

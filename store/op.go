@@ -69,7 +69,8 @@ type (
 		SpecialUse string
 	}
 	// DeleteMailbox removes a mailbox and expunges its messages. Mailboxes below it stay; the name is then \NonExistent
-	// (RFC 9051, Section 6.3.5). INBOX cannot be deleted.
+	// (RFC 9051, Section 6.3.5). INBOX cannot be deleted. More than MaxExpunge messages are too many for one commit
+	// (ErrLimit): Store.DeleteMailbox takes them away before.
 	DeleteMailbox struct{ Ref Ref }
 	// RenameMailbox renames a mailbox and those below it; missing parents of the new name are created. INBOX
 	// stays and gives its messages to the new mailbox (RFC 9051, Section 6.3.6).
