@@ -55,6 +55,9 @@ func openReplica(dir string, noSync bool) (_ *Replica, err error) {
 		r.at = sys.Commits
 		return err
 	})
+	if err == nil {
+		err = r.loadAbsent()
+	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -76,11 +79,17 @@ func (r *Replica) Apply(c *Commit, body func(MessageID) (io.ReadCloser, error)) 
 		return fmt.Errorf("%w: commit %d after %d", ErrBehind, c.Number, r.at)
 	}
 	for _, id := range c.Stored {
-		if err := r.store(id, body); errors.Is(err, fs.ErrNotExist) {
-			r.absent[id] = true
-		} else if err != nil {
+		err := r.store(id, body)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = r.isAbsent(id)
+		}
+		if err != nil {
 			return fmt.Errorf("body %s: %w", id, err)
 		}
+	}
+	// A kill behind the commit that took their records may have left their files: nothing speaks of them from now on.
+	if err := r.remove(r.going(c.Changes)); err != nil {
+		return err
 	}
 	for _, s := range c.Slots {
 		if len(s.Octets) != slotLen {
@@ -99,13 +108,7 @@ func (r *Replica) Apply(c *Commit, body func(MessageID) (io.ReadCloser, error)) 
 		return err
 	}
 	r.at = c.Number
-	for _, id := range c.Removed {
-		delete(r.absent, id)
-		if err := r.fs.Remove(filepath.Join(r.dir, BodyFile(id))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
+	return r.remove(c.Removed)
 }
 
 func applyChanges(tx *bolt.Tx, changes []Change) error {

@@ -99,3 +99,84 @@ func twoBodies(t *testing.T, s *store.Store, bal store.BALID, f *store.Follower)
 		before = append(before, c)
 	}
 }
+
+// TestReplicaAbsent: a body that could not be had when its commit came is known as absent over a new opening, until its
+// messages are gone; and no file is left of a body whose removal was lost in a kill.
+func TestReplicaAbsent(t *testing.T) {
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, RetainExpunged: -1}
+	s := storetest.Open(t, opt)
+	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	there, _ := storetest.Deliver(t, s, b.ID, raw)
+	f, err := s.Follow(s.Commits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	dir := filepath.Join(t.TempDir(), "copy")
+	copyStore(t, s, dir)
+	was, err := os.ReadFile(filepath.Join(dir, store.BodyFile(there)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing, _ := storetest.Deliver(t, s, b.ID, raw)
+	applied := func(body func(store.MessageID) (io.ReadCloser, error)) (absent int) {
+		t.Helper()
+		r, err := store.OpenReplica(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r.Commits() < s.Commits() {
+			c, err := f.Next(ctx)
+			if err == nil {
+				err = r.Apply(c, body)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(c.Removed) > 0 { // what a kill right behind the commit leaves
+				path := filepath.Join(dir, store.BodyFile(there))
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, was, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if r, err = store.OpenReplica(dir); err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		return r.Absent()
+	}
+	gone := func(store.MessageID) (io.ReadCloser, error) { return nil, os.ErrNotExist }
+	if n := applied(gone); n != 1 {
+		t.Errorf("after a new opening %d bodies are absent, want 1", n)
+	}
+	path := filepath.Join(dir, store.BodyFile(missing))
+	whole, err := os.ReadFile(filepath.Join(s.Dir(), store.BodyFile(missing)))
+	if err = errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, whole, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if n := applied(gone); n != 0 {
+		t.Errorf("the body was brought in, but %d are absent", n)
+	}
+	third, _ := storetest.Deliver(t, s, b.ID, raw)
+	if n := applied(gone); n != 1 {
+		t.Errorf("%d bodies are absent, want %s alone", n, third)
+	}
+	expunge(t, s, box(t, s, b.ID, "INBOX").Ref, []store.Run{{First: 1, Count: 3}})
+	for range 3 {
+		sweep(t, s)
+	}
+	if n := applied(gone); n != 0 {
+		t.Errorf("their messages are gone, but %d bodies are absent", n)
+	}
+	if left := bodies(t, dir); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "state", "absent-*")); len(left) != 0 {
+		t.Errorf("left: %v", left)
+	}
+	storetest.Open(t, store.Options{Dir: dir})
+}
