@@ -39,6 +39,11 @@ type house struct {
 	peer   tls.Certificate // the patient platform's
 	log    *lockedBuffer   // what the daemon wrote
 
+	pki      *testpki.PKI
+	peerDN   string
+	signer   *testpki.Identity      // of the white list
+	sessions tls.ClientSessionCache // of dial; nil: none is resumed
+
 	under []string // command line that the daemon runs under (strace); none
 	cmd   *exec.Cmd
 	done  chan error
@@ -82,9 +87,10 @@ func newHouse(t *testing.T, directory string) *house {
 	peer, err := pki.Operator(testpki.Subject{C: "FR", ST: "Paris (75)", O: "PLATEFORME TEST", OU: "300000000000009", CN: "smtp.patients.test"})
 	must(t, err)
 	must(t, peer.WriteFiles(h.path("peer.pem"), h.path("peer.key")))
-	h.peer = peer.TLS()
+	h.peer, h.peerDN, h.pki = peer.TLS(), peer.DN(), pki
 	signer, err := pki.Signer("liste.test", "liste@mssante.test")
 	must(t, err)
+	h.signer = signer
 	var list bytes.Buffer
 	must(t, whitelist.Make(&list, []whitelist.Binding{{Domain: patientDomain, DN: peer.DN()}}, signer.Cert, signer.Key, time.Now()))
 	must(t, os.WriteFile(h.path("liste.xml"), list.Bytes(), 0o600))
@@ -292,7 +298,7 @@ func (h *house) dial() (*client, error) {
 	if _, err := c.cmd(220, "STARTTLS"); err != nil {
 		return c.fail(err)
 	}
-	t := tls.Client(conn, &tls.Config{RootCAs: h.roots, ServerName: "localhost", Certificates: []tls.Certificate{h.peer}})
+	t := tls.Client(conn, &tls.Config{RootCAs: h.roots, ServerName: "localhost", Certificates: []tls.Certificate{h.peer}, ClientSessionCache: h.sessions})
 	if err := t.Handshake(); err != nil {
 		return c.fail(err)
 	}
