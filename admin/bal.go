@@ -103,6 +103,9 @@ func (s *Server) balAdd(r *http.Request) (any, error) {
 		if req.Member.Role == "" {
 			req.Member.Role = store.Owner.String()
 		}
+		if err := s.certMember(req.Member, b.Kind); err != nil {
+			return nil, err
+		}
 		m, password, err := s.newMember(r.Context(), *req.Member)
 		if err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,7 @@ func (s *Server) memberAdd(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	req.ID = canonicalID(req.ID)
 	for _, old := range s.Store.Members(b.ID) {
 		if old.ID == req.ID && !old.Ended {
 			return nil, &Problem{http.StatusConflict, fmt.Sprintf("%s is a member of this BAL already", req.ID),
@@ -45,6 +47,9 @@ func (s *Server) memberAdd(r *http.Request) (any, error) {
 	}
 	if req.Role == "" {
 		req.Role = store.Writer.String()
+	}
+	if err := s.certMember(&req, b.Kind); err != nil {
+		return nil, err
 	}
 	m, password, err := s.newMember(r.Context(), req)
 	if err != nil {
@@ -65,7 +70,7 @@ func (s *Server) memberEnd(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := store.Member{ID: r.PathValue("id")}
+	m := store.Member{ID: canonicalID(r.PathValue("id"))}
 	for _, old := range s.Store.Members(b.ID) {
 		if old.ID == m.ID {
 			m = old
@@ -122,11 +127,40 @@ func (s *Server) newMember(ctx context.Context, req NewMember) (m store.Member, 
 	return m, password, err
 }
 
+// canonicalID is the form of an id that is kept: certificates have one, whatever order and blanks they are written with.
+func canonicalID(id string) string {
+	if c, err := auth.ParseCertMember(id); err == nil {
+		return c
+	}
+	return id
+}
+
+// certMember holds a certificate to the kinds of BALs that certificates open; it has no password.
+func (s *Server) certMember(req *NewMember, kind store.Kind) error {
+	if !strings.HasPrefix(req.ID, auth.CertMember) {
+		return nil
+	}
+	if req.Password != "" {
+		return badRequest("%q is a certificate; expected no password with it", req.ID)
+	}
+	if !slices.Contains(s.CertKinds, kind) {
+		return badRequest("a BAL of kind %s is not opened by certificates; expected the kind among imap.app.kinds, and a table imap.app", kind)
+	}
+	req.ID, req.NoPassword = canonicalID(req.ID), true
+	return nil
+}
+
 // checkMemberID holds an id to its family: rpps:, adeli: or local:.
 func checkMemberID(id string) error {
 	family, value, ok := strings.Cut(id, ":")
 	const digits = "0123456789"
 	good := false
+	if strings.HasPrefix(id, auth.CertMember) {
+		if _, err := auth.ParseCertMember(id); err != nil {
+			return badRequest("%q is no certificate: %v; expected cert: and attributes of its subject, as cert:OU=300000000000009,CN=app.exemple.fr", id, err)
+		}
+		return nil
+	}
 	switch family {
 	case "rpps":
 		good = len(value) == 11 && strings.Trim(value, digits) == ""
@@ -136,7 +170,7 @@ func checkMemberID(id string) error {
 		good = value != "" && len(value) <= 64 && strings.Trim(value, digits+"abcdefghijklmnopqrstuvwxyz.-_") == ""
 	}
 	if !ok || !good {
-		return badRequest("%q is no member id; expected rpps: and 11 digits, adeli: and 9 characters, or local: and a name in small letters, digits, dots, hyphens", id)
+		return badRequest("%q is no member id; expected rpps: and 11 digits, adeli: and 9 characters, local: and a name in small letters, digits, dots, hyphens, or cert: and a name of a certificate", id)
 	}
 	return nil
 }

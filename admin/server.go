@@ -53,8 +53,9 @@ type Server struct {
 	Partners  *whitelist.Partners  // who was let in lately; nil: nobody remembers
 	Judge     *tlsconf.Judge       // nil: peers are not judged
 	Fronts    Fronts
-	Argon     auth.Params // for new passwords
-	AllowUIDs []uint32    // users besides root and our own
+	Argon     auth.Params  // for new passwords
+	CertKinds []store.Kind // of BALs that certificates open; nil: none
+	AllowUIDs []uint32     // users besides root and our own
 	Version   string
 	Warnings  func() []string       // what works but someone should look at; nil: nothing
 	Dates     func() []tlsconf.Date // what ends and when, the soonest first; nil: nobody knows

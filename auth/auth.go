@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"mssd/store"
+	"mssd/tlsconf"
 )
 
 // What can go wrong. Test with errors.Is.
@@ -33,8 +35,11 @@ type Config struct {
 	Now         func() time.Time
 	// UserFree and AddrFree are the failures that cost nothing, per user and per network address; 5 and 100.
 	UserFree, AddrFree int
-	PSC                *PSC          // verifies access tokens; nil: none are taken
-	MaxSession         time.Duration // after which a session begun with a token ends; 0: never
+	PSC                *PSC // verifies access tokens; nil: none are taken
+	// JudgeCert judges the certificates that a peer shows, and CertKinds are the kinds of BALs that they open; nil: none.
+	JudgeCert  func(context.Context, []*x509.Certificate) tlsconf.Verdict
+	CertKinds  []store.Kind
+	MaxSession time.Duration // after which a session begun with a token ends; 0: never
 }
 
 // Grant is one BAL that a principal may open.
@@ -47,8 +52,11 @@ type Grant struct {
 type Principal struct {
 	Person string    // id of the member
 	Grants []Grant   // at least one; the first is the BAL named at login
-	Method string    // "password" or "psc"
+	Method string    // "password", "psc" or "certificate"
 	Until  time.Time // when the session ends at the latest; zero: no such end
+
+	certs  []*x509.Certificate // of a login with a certificate
+	judged time.Time           // when they were last
 }
 
 // LogValue gives what may be logged: the person and the addresses of the BALs.
@@ -199,6 +207,9 @@ func (a *Authenticator) Check(p *Principal, g Grant) error {
 	now := a.cfg.Now()
 	if !p.Until.IsZero() && !now.Before(p.Until) {
 		return ErrSessionOver
+	}
+	if !a.stillTrusted(p, now) {
+		return ErrWithdrawn
 	}
 	for _, m := range a.cfg.Store.Members(bal.ID) {
 		// Roles count down: Owner may all that Writer may, Writer all that Reader may.

@@ -28,7 +28,8 @@
 //     three failures in a row nobody does. Tokens that were found good lately stay good meanwhile.
 //  7. Only failures that are guesses count against an address: a token that the issuer signed is none, however old.
 //
-// It knows no certificates as a login yet.
+// Certificate takes the certificate of the peer's TLS connection: a member whose id is "cert:" and a name. The certificate is
+// judged at the login and again every minute of its session.
 //
 // Security: user name and password are an attacker's input, bounded before any work. The throttle grows with failures per
 // user and per address of the network; a success from a workstation does not wait for the mistakes of its neighbours

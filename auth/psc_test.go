@@ -524,6 +524,13 @@ func TestIssuerOfAnotherAuthority(t *testing.T) {
 	}
 }
 
+func certsOf(c *x509.Certificate) []*x509.Certificate {
+	if c == nil {
+		return nil
+	}
+	return []*x509.Certificate{c}
+}
+
 func TestBoundTokens(t *testing.T) {
 	for _, c := range []struct {
 		mode                   auth.BoundMode
@@ -543,7 +550,7 @@ func TestBoundTokens(t *testing.T) {
 			cert   *x509.Certificate
 			reason string
 		}{{w.p.Token(psctest.Claims{Username: anneID}), cert, c.free}, {bound, cert, c.right}, {bound, other, c.wrong}, {bound, nil, c.no}, {bound, cert, c.right}} {
-			_, err := w.a.Token(context.Background(), string(pharmacy), l.token, auth.Peer{Remote: office, Cert: l.cert})
+			_, err := w.a.Token(context.Background(), string(pharmacy), l.token, auth.Peer{Remote: office, Certs: certsOf(l.cert)})
 			var r *auth.Refusal
 			if errors.As(err, &r) && r.Reason != l.reason || err == nil && l.reason != "" || err != nil && r == nil {
 				t.Errorf("mode %d: %v, want %q", c.mode, err, l.reason)

@@ -13,6 +13,8 @@ const (
 	Plain       = "PLAIN"       // RFC 4616
 	XOAuth2     = "XOAUTH2"     // as every wave-2 client speaks it
 	OAuthBearer = "OAUTHBEARER" // RFC 7628
+	Login       = "LOGIN"       // draft-murchison-sasl-login-00: PLAIN in two messages, for old clients
+	External    = "EXTERNAL"    // RFC 4422, Appendix A: the certificate of the TLS connection
 )
 
 // Errors of an exchange, for errors.Is.
@@ -34,13 +36,19 @@ type Exchange struct {
 	auth      *Authenticator
 	mechanism string
 	peer      Peer
-	pending   error // the refusal that follows the answer to tokenRefused
+	user      string // of LOGIN, once it was said
+	named     bool   // user is set
+	pending   error  // the refusal that follows the answer to tokenRefused
 }
 
 // Begin begins an exchange. The caller has made sure that the front offers the mechanism.
 func (a *Authenticator) Begin(mechanism string, peer Peer) (*Exchange, error) {
 	switch mechanism {
-	case Plain:
+	case Plain, Login:
+	case External:
+		if a.cfg.JudgeCert == nil {
+			return nil, ErrMechanism
+		}
 	case XOAuth2, OAuthBearer:
 		if a.cfg.PSC == nil {
 			return nil, ErrMechanism
@@ -61,12 +69,23 @@ func (x *Exchange) Next(ctx context.Context, message []byte) (challenge []byte, 
 	if x.pending != nil {
 		return nil, nil, x.pending
 	}
-	if x.mechanism == Plain {
+	switch x.mechanism {
+	case External:
+		p, err = x.auth.Certificate(ctx, string(message), x.peer)
+		return nil, p, err
+	case Login:
+		if !x.named {
+			x.user, x.named = string(message), true
+			return []byte("Password:"), nil, nil
+		}
+		p, err = x.password(ctx, x.user, string(message))
+		return nil, p, err
+	case Plain:
 		user, password, err := parsePlain(message)
 		if err != nil {
 			return nil, nil, err
 		}
-		p, err = x.auth.Password(ctx, user, password, x.peer.Remote)
+		p, err = x.password(ctx, user, password)
 		return nil, p, err
 	}
 	user, token, err := parseBearer(x.mechanism, message)
@@ -79,6 +98,31 @@ func (x *Exchange) Next(ctx context.Context, message []byte) (challenge []byte, 
 		return []byte(tokenRefused[x.mechanism]), nil, nil
 	}
 	return nil, p, err
+}
+
+// First is the challenge for a client that has not sent an initial response.
+func (x *Exchange) First() []byte {
+	if x.mechanism == Login {
+		return []byte("Username:")
+	}
+	return nil
+}
+
+// password checks a user name and a password; from a peer that must show a certificate, the name alone.
+func (x *Exchange) password(ctx context.Context, user, password string) (*Principal, error) {
+	return x.auth.PasswordFrom(ctx, user, password, x.peer)
+}
+
+// PasswordFrom is Password for any peer. Where certificates are the login, the user name says which BAL it is for and the
+// password is not looked at: old clients know no other way to name it.
+func (a *Authenticator) PasswordFrom(ctx context.Context, user, password string, peer Peer) (*Principal, error) {
+	if peer.ByCertificate {
+		if user == "" {
+			return nil, &Refusal{Err: ErrCredentials, Reason: "NoBAL"}
+		}
+		return a.Certificate(ctx, user, peer)
+	}
+	return a.Password(ctx, user, password, peer.Remote)
 }
 
 // parsePlain reads a message of PLAIN. Acting for somebody else is a matter of grants, not of the authorisation identity.

@@ -21,12 +21,28 @@ type Refusal struct {
 }
 
 func (r *Refusal) Error() string { return r.Err.Error() + ": " + r.Reason }
+
+// Text is what the client is told; whether the BAL exists is no part of it.
+func (r *Refusal) Text() string {
+	switch reason, cert := strings.CutPrefix(r.Reason, "Certificate_"); {
+	case cert:
+		return "The client certificate was refused: " + strings.ReplaceAll(reason, "_", " ")
+	case strings.HasPrefix(r.Reason, "Token"):
+		return "The access token was refused"
+	case strings.HasPrefix(r.Person, CertMember):
+		return "This certificate opens no such mailbox"
+	}
+	return "This person may not open such a mailbox"
+}
+
 func (r *Refusal) Unwrap() error { return r.Err }
 
 // Peer is who is at the other end of a connection.
 type Peer struct {
 	Remote netip.Addr
-	Cert   *x509.Certificate // shown over TLS, nil none; nobody has judged it
+	Certs  []*x509.Certificate // shown over TLS, the peer's own first; nobody has judged them
+	// ByCertificate: the front takes certificates only.
+	ByCertificate bool
 }
 
 // Token checks an access token with which somebody wants to open a BAL. The token says who it is, the members of the BAL
@@ -40,7 +56,7 @@ func (a *Authenticator) Token(ctx context.Context, address, token string, peer P
 	if a.forgers.blocked(addrKey, now) && !a.cfg.PSC.known(token) {
 		return nil, &Refusal{Err: ErrThrottled, Reason: "Throttled"}
 	}
-	id, err := a.cfg.PSC.identify(ctx, token, peer.Cert)
+	id, err := a.cfg.PSC.identify(ctx, token, peer.leaf())
 	var fault *tokenFault
 	switch {
 	case errors.As(err, &fault):

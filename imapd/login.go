@@ -149,7 +149,7 @@ func (c *conn) cmdLogin(cmd *wire.Command) (response, error) {
 	if c.tls == nil {
 		return response{}, auth.ErrPrivacy
 	}
-	if !c.srv.offers(auth.Plain) {
+	if !c.takesLogin() {
 		return response{}, errNoPasswords
 	}
 	args, err := wire.ParseLogin(cmd)
@@ -179,7 +179,7 @@ func (c *conn) challenge(data []byte) ([]byte, error) {
 
 // password logs in, or counts a failure.
 func (c *conn) password(name, password string) (response, error) {
-	p, err := c.srv.Auth.Password(c.ctx, name, password, c.remote)
+	p, err := c.srv.Auth.PasswordFrom(c.ctx, name, password, c.peer())
 	if err != nil {
 		return c.loginFailed(err)
 	}

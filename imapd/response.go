@@ -112,10 +112,8 @@ func respond(err error) (r response, known bool) {
 	case errors.Is(err, errRight):
 		return response{statusBYE, "", "Your right to this mailbox has ended"}, true
 
-	case errors.As(err, &ref) && ref.Person != "" && errors.Is(err, auth.ErrCredentials):
-		return response{statusNO, "AUTHENTICATIONFAILED", "This person may not open this mailbox"}, true
 	case errors.As(err, &ref) && errors.Is(err, auth.ErrCredentials):
-		return response{statusNO, "AUTHENTICATIONFAILED", "The access token was refused"}, true
+		return response{statusNO, "AUTHENTICATIONFAILED", ref.Text()}, true
 	case errors.Is(err, auth.ErrCredentials):
 		return response{statusNO, "AUTHENTICATIONFAILED", "The name or the password is wrong"}, true
 	case errors.Is(err, auth.ErrMechanism):

@@ -2,7 +2,6 @@ package imapd
 
 import (
 	"errors"
-	"slices"
 
 	"mssd/auth"
 	"mssd/imapd/wire"
@@ -13,25 +12,14 @@ import (
 // errNoPasswords: LOGIN where this front takes none.
 var errNoPasswords = no("", "Passwords are not taken here")
 
-// offers says whether a mechanism is offered. Without a list, PLAIN is.
-func (s *Server) offers(mechanism string) bool {
-	if s.Mechanisms == nil {
-		return mechanism == auth.Plain
-	}
-	return slices.Contains(s.Mechanisms, mechanism)
-}
-
 // capsLogin is what is advertised to who has TLS and is not logged in. RFC 9051, Section 6.2.3: LOGINDISABLED where
 // LOGIN cannot succeed.
 func (c *conn) capsLogin() []string {
-	if c.srv.Mechanisms == nil {
-		return []string{"AUTH=" + auth.Plain}
-	}
 	var caps []string
-	for _, m := range c.srv.Mechanisms {
+	for _, m := range c.mechanisms() {
 		caps = append(caps, "AUTH="+m)
 	}
-	if !c.srv.offers(auth.Plain) {
+	if !c.takesLogin() {
 		caps = append(caps, "LOGINDISABLED")
 	}
 	return caps
@@ -46,7 +34,7 @@ func (c *conn) cmdAuthenticate(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	if !c.srv.offers(args.Mechanism) {
+	if !c.offers(args.Mechanism) {
 		return response{}, auth.ErrMechanism
 	}
 	x, err := c.srv.Auth.Begin(args.Mechanism, c.peer())
@@ -55,7 +43,7 @@ func (c *conn) cmdAuthenticate(cmd *wire.Command) (response, error) {
 	}
 	msg := args.Initial
 	if !args.HasInitial {
-		if msg, err = c.challenge(nil); err != nil {
+		if msg, err = c.challenge(x.First()); err != nil {
 			return response{}, err
 		}
 	}
@@ -78,11 +66,7 @@ func (c *conn) cmdAuthenticate(cmd *wire.Command) (response, error) {
 
 // peer is who is at the other end.
 func (c *conn) peer() auth.Peer {
-	p := auth.Peer{Remote: c.remote}
-	if certs := c.tls.ConnectionState().PeerCertificates; len(certs) > 0 {
-		p.Cert = certs[0]
-	}
-	return p
+	return auth.Peer{Remote: c.remote, Certs: c.tls.ConnectionState().PeerCertificates, ByCertificate: c.app() != nil}
 }
 
 // welcome begins the session of who has logged in.

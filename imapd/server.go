@@ -29,8 +29,9 @@ type Server struct {
 	Auth     *auth.Authenticator // needed
 	Log      *slog.Logger        // nil: slog.Default()
 
-	// Mechanisms are the SASL mechanisms offered; nil: PLAIN. LOGIN, the command, is there where PLAIN is.
+	// Mechanisms are the SASL mechanisms offered; nil: PLAIN. LOGIN, the command, is there where PLAIN or LOGIN is.
 	Mechanisms []string
+	App        *AppFront // front of applications; nil: none
 
 	MaxMessage      int64         // octets of an APPEND, advertised as APPENDLIMIT; 0: 100 MiB
 	MaxConns        int           // live connections in all; 0: 10,000
@@ -46,6 +47,7 @@ type Server struct {
 
 	once     sync.Once
 	log      *slog.Logger
+	tls      *tls.Config // of every handshake
 	set      *guard.Set
 	refusals trace.Folding // logins
 	mu       sync.Mutex
@@ -84,6 +86,7 @@ func (s *Server) init() {
 		s.ctx, s.cancel = context.WithCancel(context.Background())
 		s.lns = make(map[net.Listener]struct{})
 		s.ended = make(chan struct{})
+		s.tls = s.tlsConfig()
 		s.set = guard.NewSet(s.limits())
 		s.set.LogTo(s.log)
 		s.refusals.Record, s.refusals.Now = s.Store.Record, s.Now
@@ -224,7 +227,7 @@ func (s *Server) handle(g *guard.Conn) {
 func (c *conn) handshake(under net.Conn) bool {
 	ctx, cancel := context.WithTimeout(c.ctx, min(c.srv.LoginTime, 30*time.Second))
 	defer cancel()
-	tc := tls.Server(under, c.srv.TLS.Config())
+	tc := tls.Server(under, c.srv.tls)
 	done := make(chan error, 1)
 	go func() { done <- tc.HandshakeContext(ctx) }()
 	if err := <-done; err != nil {

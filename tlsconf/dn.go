@@ -256,3 +256,25 @@ func stripQuotes(s string) string {
 	}
 	return strings.TrimSpace(in)
 }
+
+// Has says whether d has every attribute of part, in whatever order and whatever else it has. No name has the zero DN.
+func (d DN) Has(part DN) bool {
+	if part.IsZero() {
+		return false
+	}
+	split := func(r rune) bool { return r == '\x01' || r == '\x02' }
+	own := strings.FieldsFunc(d.key, split)
+	for _, a := range strings.FieldsFunc(part.key, split) {
+		if !slices.Contains(own, a) {
+			return false
+		}
+	}
+	return true
+}
+
+// Names says whether one of the attributes is of a type, by its short name ("CN").
+func (d DN) Names(short string) bool {
+	oid, ok := typeOID(short)
+	return ok && slices.ContainsFunc(strings.FieldsFunc(d.key, func(r rune) bool { return r == '\x01' || r == '\x02' }),
+		func(a string) bool { return strings.HasPrefix(a, oid+"=") })
+}

@@ -155,8 +155,10 @@ type IMAPConfig struct {
 	Certificates []CertConfig `toml:"certificates"`
 	CipherSuites []string     `toml:"cipher_suites"`
 	// Mechanisms are the SASL mechanisms offered, in this order: "XOAUTH2" and "OAUTHBEARER", which need login.psc, and
-	// "PLAIN", with which the command LOGIN is taken too. Optional: all that can work.
+	// "PLAIN" and "LOGIN", with which the command LOGIN is taken too. Optional: all that can work.
 	Mechanisms []string `toml:"mechanisms"`
+	// App is the front of applications, which log in with a certificate. Optional: none.
+	App *AppConfig `toml:"app"`
 	// MaxAppendOctets is the largest message that a client may store, octets. Optional.
 	MaxAppendOctets int64 `toml:"max_append_octets"`
 	// MaxConnections is the most connections at a time, in all and for one client address. Optional.
@@ -167,6 +169,21 @@ type IMAPConfig struct {
 	// IdleTimeout is how long a logged-in client may stay silent; RFC 9051, Section 5.4 wants 30 minutes at
 	// least. Optional.
 	IdleTimeout Duration `toml:"idle_timeout"`
+}
+
+// AppConfig is the front of applications on the addresses of [imap]: a client that names Hostname in its TLS handshake (SNI)
+// is asked for a certificate of the authorities of [trust], which is its login.
+type AppConfig struct {
+	// Hostname is the name of this front, another than that of [imap]. Required.
+	Hostname string `toml:"hostname"`
+	// Cert and Key are the PEM files of its certificate, chain included, and of its key. Required.
+	Cert string `toml:"cert"`
+	Key  string `toml:"key"`
+	// Mechanisms are the SASL mechanisms offered: "EXTERNAL"; "PLAIN" and "LOGIN", with which old clients name the BAL;
+	// their password is not looked at. Optional: all three.
+	Mechanisms []string `toml:"mechanisms"`
+	// Kinds are the kinds of BALs that certificates open: "APP", "ORG". Optional: APP.
+	Kinds []string `toml:"kinds"`
 }
 
 // TrustConfig says which authorities are trusted for the certificates of other operators.

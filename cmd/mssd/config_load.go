@@ -168,6 +168,9 @@ func (c *Config) paths() []*string {
 		ps = append(ps, &l.PasswordFile, &l.Cert, &l.Key)
 		lists = append(lists, l.Anchors)
 	}
+	if a := c.IMAP.App; a != nil {
+		ps = append(ps, &a.Cert, &a.Key)
+	}
 	if p := c.Login.PSC; p != nil {
 		ps = append(ps, &p.ClientSecretFile, &p.Cert, &p.Key)
 		lists = append(lists, p.Anchors)

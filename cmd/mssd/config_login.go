@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"mssd/auth"
+	"mssd/store"
 	"mssd/tlsconf"
 	"mssd/tlsconf/fetch"
 )
@@ -82,7 +83,7 @@ func (c *Config) checkLogin(k *checker) {
 	k.between("login.argon2_threads", int64(c.Login.Argon2Threads), 1, 64)
 	k.duration("login.cache_for", c.Login.CacheFor, 0, time.Hour)
 	for _, m := range c.IMAP.Mechanisms {
-		k.oneOf("imap.mechanisms", m, auth.XOAuth2, auth.OAuthBearer, auth.Plain)
+		k.oneOf("imap.mechanisms", m, auth.XOAuth2, auth.OAuthBearer, auth.Plain, auth.Login)
 		if c.Login.PSC == nil && slices.Contains([]string{auth.XOAuth2, auth.OAuthBearer}, m) {
 			k.bad("imap.mechanisms", "%s needs an issuer of tokens; expected a table login.psc", m)
 		}
@@ -90,6 +91,47 @@ func (c *Config) checkLogin(k *checker) {
 	if p := c.Login.PSC; p != nil {
 		p.check(k)
 	}
+	if a := c.IMAP.App; a != nil {
+		a.check(k)
+	}
+}
+
+func (a *AppConfig) check(k *checker) {
+	if len(a.Mechanisms) == 0 {
+		a.Mechanisms = []string{auth.External, auth.Plain, auth.Login}
+	}
+	if len(a.Kinds) == 0 {
+		a.Kinds = []string{store.APP.String()}
+	}
+	k.domain("imap.app.hostname", a.Hostname)
+	k.path("imap.app.cert", a.Cert, "a PEM certificate with its chain")
+	k.path("imap.app.key", a.Key, "a PEM private key")
+	for _, m := range a.Mechanisms {
+		k.oneOf("imap.app.mechanisms", m, auth.External, auth.Plain, auth.Login)
+	}
+	for _, kind := range a.Kinds {
+		k.oneOf("imap.app.kinds", kind, store.APP.String(), store.ORG.String())
+	}
+}
+
+// kinds are the kinds of BALs that certificates open; the words were checked.
+func (a *AppConfig) kinds() []store.Kind {
+	var out []store.Kind
+	for _, word := range a.Kinds {
+		if kind, err := store.ParseKind(word); err == nil {
+			out = append(out, kind)
+		}
+	}
+	return out
+}
+
+// tlsNames names the fronts that have a certificate, in their order.
+func (d *daemon) tlsNames() []string {
+	names := []string{"smtp", "imap"}
+	if d.cfg.IMAP.App != nil {
+		names = append(names, "imap.app")
+	}
+	return names
 }
 
 func (p *PSCConfig) check(k *checker) {

@@ -77,7 +77,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Examples of what has no default.
-	none := []string{"certificates = [", "cipher_suites", "mechanisms", "ocsp", "crl_urls", "url = \"https", "proxy_from", "[[smtp.partners]]", "addresses = [", "dn = \"CN=", "max_connections = 500", "postmaster", "crls", "bind_dn", "password_file", "mssd/ldap.pem", "service/ldap.key", "listen = \"127.0.0.1:9180\"", "filter"}
+	none := []string{"certificates = [", "cipher_suites", "mechanisms = [\"XOAUTH2\"", "ocsp", "crl_urls", "url = \"https", "proxy_from", "[[smtp.partners]]", "addresses = [", "dn = \"CN=", "max_connections = 500", "postmaster", "crls", "bind_dn", "password_file", "mssd/ldap.pem", "service/ldap.key", "listen = \"127.0.0.1:9180\"", "filter"}
 	var lines []string
 	for line := range strings.Lines(string(b)) {
 		if bare := strings.TrimPrefix(line, "# "); bare != line && (strings.HasPrefix(bare, "[") || strings.Contains(bare, " = ")) &&
@@ -98,6 +98,13 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Errorf("directory.extraction: %+v", got.Directory.Extraction)
 	}
 	got.Directory.Extraction = nil
+	wantApp := &AppConfig{Mechanisms: []string{"EXTERNAL", "PLAIN", "LOGIN"}, Kinds: []string{"APP"}}
+	got.IMAP.App.Mechanisms, got.IMAP.App.Kinds = nil, nil
+	got.IMAP.App.check(&checker{})
+	if d := cmp.Diff(wantApp, got.IMAP.App, cmpopts.IgnoreFields(AppConfig{}, "Hostname", "Cert", "Key")); d != "" {
+		t.Errorf("imap.app: -example +default\n%s", d)
+	}
+	got.IMAP.App = nil
 	wantPSC := &PSCConfig{Introspection: "required", ClockSkew: defaultClockSkew, CacheFor: defaultTokenCache, MaxSession: defaultMaxSession, BoundCertificates: "ignore"}
 	if d := cmp.Diff(wantPSC, got.Login.PSC, cmpopts.IgnoreFields(PSCConfig{}, "Issuer", "DiscoveryURL", "ClientID", "ClientSecretFile")); d != "" {
 		t.Errorf("login.psc: -default +example\n%s", d)

@@ -39,13 +39,17 @@ func stamp(files []string) string {
 func (d *daemon) trustFiles() []*watched {
 	c := d.cfg
 	fronts := frontConfigs(c, nil)
-	return []*watched{
+	files := []*watched{
 		{what: "certificate of smtp", files: certFiles(fronts[0]), reload: func(context.Context) error { return d.tls[0].Reload() }},
 		{what: "certificate of imap", files: certFiles(fronts[1]), reload: func(context.Context) error { return d.tls[1].Reload() }},
 		{what: "anchors and revocation lists", files: append(append([]string{}, c.Trust.Anchors...), c.Trust.CRLs...),
 			reload: func(context.Context) error { return d.judge.Reload() }},
 		{what: "white list", files: append(nonEmpty(c.WhiteList.File), c.listAnchors()...), reload: func(ctx context.Context) error { return d.list.Reload(ctx) }},
 	}
+	if c.IMAP.App != nil {
+		files = append(files, &watched{what: "certificate of imap.app", files: certFiles(fronts[2]), reload: func(context.Context) error { return d.tls[2].Reload() }})
+	}
+	return files
 }
 
 // remember takes what the files look like now as read. It is called before they are read, so that a change in

@@ -15,6 +15,7 @@ import (
 
 	"mssd/auth/psctest"
 	"mssd/store"
+	"mssd/tlsconf/testpki"
 )
 
 // A pharmacist opens the BAL of the pharmacy under her own name, with a client that is not ours, from an installed daemon; who is
@@ -98,4 +99,66 @@ authorized_parties = [%q]
 			t.Errorf("token %d was written", i)
 		}
 	}
+}
+
+// An application opens its BAL with its certificate on the front of applications, with a client that is not ours; when the operator
+// ends the certificate's right, no longer.
+func TestApplicationWithCertificate(t *testing.T) {
+	curl := need(t, "curl")
+	const front, bal = "imap.app.exemple.test", "labo@exemple.test"
+	h := newHouse(t, "")
+	config, err := os.ReadFile(h.config)
+	must(t, err)
+	must(t, os.WriteFile(h.config, append(config, fmt.Sprintf("[imap.app]\nhostname = %q\ncert = \"app.pem\"\nkey = \"app.key\"\n", front)...), 0o600))
+	pki, err := testpki.New()
+	must(t, err)
+	server, err := pki.Server(front)
+	must(t, err)
+	must(t, server.WriteFiles(h.path("app.pem"), h.path("app.key")))
+	must(t, pki.WriteAnchors(h.path("app-anchors.pem")))
+	h.start("--create", "--no-list-yet")
+	member := "cert:OU=300000000000009, CN=smtp.patients.test" // the peer of a house, under the anchors of [trust]
+	for _, args := range [][]string{
+		{"bal", "add", bal, "--kind", "APP", "--no-member"},
+		{"member", "add", bal, member},
+		{"bal", "add", "pharmacie@exemple.test", "--kind", "ORG", "--no-member"},
+	} {
+		if out, err := h.run(args...); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	if out, err := h.run("member", "add", "pharmacie@exemple.test", member); err == nil || !strings.Contains(out, "imap.app.kinds") {
+		t.Errorf("a certificate for an ORG BAL: %v\n%s", err, out)
+	}
+	if out, err := h.run("member", "add", bal, "cert:C=FR"); err == nil || !strings.Contains(out, "no certificate") {
+		t.Errorf("a certificate of everybody: %v\n%s", err, out)
+	}
+	_, port, _ := strings.Cut(h.imap, ":")
+	list := func(args ...string) (string, int) {
+		cmd := exec.Command(curl, append([]string{"-sS", "--ssl-reqd", "--cacert", h.path("app-anchors.pem"), "--resolve", front + ":" + port + ":127.0.0.1"},
+			append(args, fmt.Sprintf("imap://%s:%s/", front, port))...)...)
+		out, _ := cmd.CombinedOutput()
+		return string(out), cmd.ProcessState.ExitCode()
+	}
+	withCert := []string{"--cert", h.path("peer.pem"), "--key", h.path("peer.key")}
+	for name, args := range map[string][]string{
+		"EXTERNAL":                {"--user", bal + ":", "--login-options", "AUTH=EXTERNAL"},
+		"EXTERNAL, first message": {"--user", bal + ":", "--login-options", "AUTH=EXTERNAL", "--sasl-ir"},
+		"LOGIN":                   {"--user", bal + ":x", "--login-options", "AUTH=LOGIN"},
+		"PLAIN":                   {"--user", bal + ":x", "--login-options", "AUTH=PLAIN"},
+	} {
+		if out, code := list(append(withCert, args...)...); code != 0 || !strings.Contains(out, "INBOX") {
+			t.Errorf("%s: status %d, %s", name, code, out)
+		}
+		if out, code := list(args...); code == 0 {
+			t.Errorf("%s without a certificate: %s", name, out)
+		}
+	}
+	if out, err := h.run("member", "end", bal, "cert:ou=300000000000009,cn=smtp.patients.test"); err != nil {
+		t.Fatalf("member end: %v\n%s", err, out)
+	}
+	if out, code := list(append(withCert, "--user", bal+":", "--login-options", "AUTH=EXTERNAL")...); code == 0 {
+		t.Errorf("after the right has ended: %s", out)
+	}
+	must(t, h.stop())
 }

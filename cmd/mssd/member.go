@@ -71,7 +71,7 @@ func newMemberAdd() *cobra.Command {
 	var m memberFlags
 	c := &cobra.Command{
 		Use:   "add ADDRESS MEMBER [--role writer]",
-		Short: "Add a member (rpps:…, adeli:… or local:…) to a BAL",
+		Short: "Add a member (rpps:…, adeli:…, local:… or cert:…) to a BAL",
 		Args:  cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			req, err := m.request(cmd.InOrStdin(), args[1])

@@ -127,7 +127,7 @@ func (m *metrics) gauges(d *daemon) {
 
 // endings registers how long what can end lasts yet.
 func (m *metrics) endings(d *daemon) {
-	for i, front := range []string{"smtp", "imap"} {
+	for i, front := range d.tlsNames() {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mssd_certificate_seconds_left",
 			Help:        "How long the certificates of a front last yet, the first to end; negative when it has ended.",
 			ConstLabels: prometheus.Labels{"front": front},

@@ -56,7 +56,7 @@ func (d *daemon) Degraded() []string {
 		}
 	}
 	for i, t := range d.tls {
-		add([]string{"certificate of smtp", "certificate of imap"}[i], t.Warning())
+		add("certificate of "+d.tlsNames()[i], t.Warning())
 	}
 	add("trust (peers get 451)", d.judge.Usable())
 	add("trust", d.judge.Warning())

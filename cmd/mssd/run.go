@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -205,6 +207,12 @@ func (d *daemon) makeFronts() {
 	if c.Login.PSC != nil {
 		logins.MaxSession = time.Duration(c.Login.PSC.MaxSession)
 	}
+	if c.IMAP.App != nil {
+		logins.CertKinds = c.IMAP.App.kinds()
+		logins.JudgeCert = func(ctx context.Context, shown []*x509.Certificate) tlsconf.Verdict {
+			return d.judge.PeerNow(ctx, tls.ConnectionState{PeerCertificates: shown})
+		}
+	}
 	d.auth = auth.New(logins)
 	d.partners = whitelist.OpenPartners(filepath.Join(c.DataDir, "state"), nil, d.log)
 	d.smtp = &smtpd.Server{
@@ -239,12 +247,15 @@ func (d *daemon) makeFronts() {
 			MaxConnsPerAddr: c.IMAP.MaxConnectionsPerAddress, IdleTime: time.Duration(c.IMAP.IdleTimeout),
 			Log: d.log.With("front", f.name),
 		}
+		if a := c.IMAP.App; a != nil {
+			s.App = &imapd.AppFront{Hostname: a.Hostname, TLS: d.tls[2], Mechanisms: a.Mechanisms}
+		}
 		d.imap = append(d.imap, s)
 		d.fronts = append(d.fronts, &front{name: f.name, server: s, addrs: f.addrs, behind: parseNetworks(c.IMAP.ProxyFrom)})
 	}
 	d.admin = &admin.Server{
 		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Argon: argon,
-		AllowUIDs: c.Admin.AllowUIDs, Version: versionText(), Log: d.log.With("front", "admin"),
+		AllowUIDs: c.Admin.AllowUIDs, CertKinds: logins.CertKinds, Version: versionText(), Log: d.log.With("front", "admin"),
 		Dates:    func() []tlsconf.Date { return d.dates(time.Now()) },
 		Warnings: func() []string { return append(nonEmpty(keyWarning(c)), nonEmpty(d.noFiles)...) },
 		// Whatever a front has taken can come back, with what stands before it.

@@ -14,6 +14,10 @@ func frontConfigs(c *Config, log *slog.Logger) []tlsconf.FrontConfig {
 		{Name: "imap", CertFile: c.IMAP.Cert, KeyFile: c.IMAP.Key, More: morePairs(c.IMAP.Certificates), CipherSuites: suites(c.IMAP.CipherSuites),
 			RequestClientCert: c.asksIMAPClients(), Log: log},
 	}
+	if a := c.IMAP.App; a != nil {
+		fronts = append(fronts, tlsconf.FrontConfig{Name: "imap.app", CertFile: a.Cert, KeyFile: a.Key, CipherSuites: suites(c.IMAP.CipherSuites),
+			RequestClientCert: true, Log: log})
+	}
 	return fronts
 }
 
