@@ -49,6 +49,10 @@ type LDAPConfig struct {
 	ConnectTimeout    time.Duration // dialling, TLS and bind; 10 s
 	ProgressTimeout   time.Duration // silence that ends a reading; 30 s
 	MaxRows           int           // 5,000,000
+	// NoSync reads pages even where the server offers content synchronisation (RFC 4533).
+	NoSync bool
+
+	fullEvery time.Duration // between two contents from nothing; 24 h
 }
 
 // Attributes names the LDAP attributes. An empty name takes the default; "-" is not asked for.
@@ -174,6 +178,7 @@ func (l LDAPConfig) withDefaults() (LDAPConfig, error) {
 	l.ConnectTimeout = or(l.ConnectTimeout, 10*time.Second)
 	l.ProgressTimeout = or(l.ProgressTimeout, 30*time.Second)
 	l.MaxRows = or(l.MaxRows, maxRowsDefault)
+	l.fullEvery = or(l.fullEvery, fullEvery)
 	a, d := &l.Attributes, DefaultAttributes()
 	a.Mail, a.Kind = or(a.Mail, d.Mail), or(a.Kind, d.Kind)
 	a.StructureType, a.StructureID = or(a.StructureType, d.StructureType), or(a.StructureID, d.StructureID)

@@ -26,10 +26,14 @@ type feed struct {
 	name  string
 	kinds string // types of BAL that it carries; "" all
 	every time.Duration
-	read  func(ctx context.Context, held *image) (*image, error) // errUnchanged: the held one is still right
-	image atomic.Pointer[image]                                  // nil: none yet
+	read  func(ctx context.Context) (*image, error) // errUnchanged: the image in force is right, if need be by changes
+	image atomic.Pointer[image]                     // nil: none yet
 
-	refreshing sync.Mutex // one reading at a time
+	following  atomic.Bool // its changes arrive as they are made
+	refreshing sync.Mutex  // one reading at a time; guards what follows
+	fresh      bool        // the next session reads everything
+	broke      bool        // the session that ended had been following
+	toldNoSync bool
 
 	sink          sync.Mutex // guards what follows, and who may replace image
 	journal       *journal   // of the image; nil: nothing was changed yet
@@ -78,7 +82,9 @@ func Open(cfg Config) (*Directory, error) {
 	}
 	if cfg.LDAP != nil {
 		d.live = newLive(*cfg.LDAP, cfg)
-		d.feeds = append(d.feeds, &feed{name: "ldap", every: cfg.LDAP.Every, read: d.readLDAP})
+		f := &feed{name: "ldap", every: cfg.LDAP.Every}
+		f.read = func(ctx context.Context) (*image, error) { return d.readLDAP(ctx, f, false) }
+		d.feeds = append(d.feeds, f)
 	}
 	if cfg.Extraction != nil {
 		// The public extraction holds no APP and no CAB: its silence about them says nothing.
@@ -112,7 +118,11 @@ func (d *Directory) Close() error {
 func (d *Directory) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, f := range d.feeds {
-		wg.Go(func() { d.keep(ctx, f) })
+		if f.name == "ldap" {
+			wg.Go(func() { d.keepLDAP(ctx, f) })
+		} else {
+			wg.Go(func() { d.keep(ctx, f) })
+		}
 	}
 	wg.Wait()
 }
@@ -121,15 +131,20 @@ func (d *Directory) keep(ctx context.Context, f *feed) {
 	for ctx.Err() == nil {
 		_ = d.refresh(ctx, f) // logged there, and shown by Status
 		wait := f.wait(d.cfg.RetryAfter)
-		f.mu.Lock()
-		f.nextTry = d.cfg.Now().Add(wait)
-		f.mu.Unlock()
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-		case <-timer.C:
-		}
+		f.pause(ctx, d.cfg.Now().Add(wait), wait)
+	}
+}
+
+// pause waits for the next reading, or for the end of ctx.
+func (f *feed) pause(ctx context.Context, until time.Time, wait time.Duration) {
+	f.mu.Lock()
+	f.nextTry = until
+	f.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
 	}
 }
 
@@ -146,7 +161,8 @@ func (f *feed) wait(first time.Duration) time.Duration {
 	return wait - time.Duration(rand.Int64N(int64(wait)/10+1))
 }
 
-// Refresh reads all feeds now. The error names each feed that failed and why; its old image stays.
+// Refresh reads all feeds now, not beside Run. The error names each feed that failed and
+// why; its old image stays.
 func (d *Directory) Refresh(ctx context.Context) error {
 	var errs []error
 	for _, f := range d.feeds {
@@ -156,11 +172,15 @@ func (d *Directory) Refresh(ctx context.Context) error {
 }
 
 func (d *Directory) refresh(ctx context.Context, f *feed) error {
+	return d.attempt(ctx, f, func() (*image, error) { return f.read(ctx) })
+}
+
+// attempt does one reading, puts it in force and notes how it went.
+func (d *Directory) attempt(ctx context.Context, f *feed, read func() (*image, error)) error {
 	f.refreshing.Lock()
 	defer f.refreshing.Unlock()
 	start := time.Now()
-	held := f.image.Load()
-	img, err := f.read(ctx, held)
+	img, err := read()
 	if err == nil {
 		err = d.adopt(f, img)
 	}

@@ -158,10 +158,38 @@ func (a Attributes) fields() [recordFields]string {
 		a.Name, a.GivenName, a.StructureName, a.Service, a.Postcode, a.Town, "-"}
 }
 
-// addEntry puts an LDAP entry into a builder, one row for each address it holds.
-func (a Attributes) addEntry(b *builder, e *ldap.Entry) error {
-	var row record
-	var mails [][]byte
+// records are the rows of an LDAP entry, one for each address it holds.
+func (a Attributes) records(e *ldap.Entry) ([]*record, error) {
+	row, mails, err := a.row(e)
+	if err != nil {
+		return nil, err
+	}
+	var out []*record
+	for _, mail := range mails {
+		r := row
+		r[fieldAddress] = mail
+		out = append(out, &r)
+	}
+	return out, nil
+}
+
+// addEntry puts an LDAP entry into a builder, under a key or nil.
+func (a Attributes) addEntry(b *builder, key []byte, e *ldap.Entry) error {
+	row, mails, err := a.row(e)
+	if err != nil {
+		return err
+	}
+	for _, mail := range mails {
+		row[fieldAddress] = mail
+		if err := b.add(key, &row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// row gives the fields of an entry, all but its addresses, and these.
+func (a Attributes) row(e *ldap.Entry) (row record, mails [][]byte, err error) {
 	for i, name := range a.fields() {
 		for _, attr := range e.Attributes {
 			if name == "-" || !strings.EqualFold(attr.Name, name) || len(attr.ByteValues) == 0 {
@@ -176,26 +204,22 @@ func (a Attributes) addEntry(b *builder, e *ldap.Entry) error {
 	row[1] = []byte(strings.ToUpper(string(row[1])))
 	row[2] = []byte(structureType(string(row[2])))
 	if len(row[1]) == 0 || len(row[1]) > maxKind {
-		return errors.New("no type of BAL")
+		return row, nil, errors.New("no type of BAL")
 	}
 	for _, mail := range mails {
 		if !validAddress(mail) {
-			return errors.New("no address of the form local@domain")
-		}
-		row[0] = mail
-		if err := b.add(nil, &row); err != nil {
-			return err
+			return row, nil, errors.New("no address of the form local@domain")
 		}
 	}
 	if len(mails) == 0 {
-		return errors.New("no address")
+		return row, nil, errors.New("no address")
 	}
-	return nil
+	return row, mails, nil
 }
 
-// readLDAP reads all rows, page by page, on a connection of its own: a long search holds up every other request on its
+// readPages reads all rows, page by page, on a connection of its own: a long search holds up every other request on its
 // connection, and a limit of the library counts from the start of a search, not from its last sign of life.
-func (d *Directory) readLDAP(ctx context.Context, _ *image) (*image, error) {
+func (d *Directory) readPages(ctx context.Context) (*image, error) {
 	l := d.cfg.LDAP
 	began := d.cfg.Now()
 	conn, err := l.dial(ctx)
@@ -265,7 +289,7 @@ func (r *reading) page(ctx context.Context, paging *ldap.ControlPaging) (*ldap.C
 			answer = c
 		}
 		if e := res.Entry(); e != nil {
-			if err := r.take(e); err != nil {
+			if err := r.take(nil, e); err != nil {
 				return nil, err
 			}
 		}
@@ -275,7 +299,7 @@ func (r *reading) page(ctx context.Context, paging *ldap.ControlPaging) (*ldap.C
 		return nil, context.Cause(ctx)
 	case ldap.IsErrorAnyOf(err, ldap.LDAPResultSizeLimitExceeded, ldap.LDAPResultTimeLimitExceeded, ldap.LDAPResultAdminLimitExceeded):
 		return nil, fmt.Errorf("%w: after %d rows: %w", ErrPartial, r.seen, err)
-	case ldap.IsErrorWithCode(err, ldap.ErrorNetwork):
+	case err != nil && !answered(err):
 		return nil, fmt.Errorf("%w: after %d rows: %w", ErrPartial, r.seen, err)
 	case err != nil:
 		return nil, fmt.Errorf("search below %q: %w", r.cfg.BaseDN, err)
@@ -286,12 +310,12 @@ func (r *reading) page(ctx context.Context, paging *ldap.ControlPaging) (*ldap.C
 	return answer, nil
 }
 
-func (r *reading) take(e *ldap.Entry) error {
+func (r *reading) take(key []byte, e *ldap.Entry) error {
 	r.seen++
 	if r.seen > r.cfg.MaxRows {
 		return fmt.Errorf("%w: more than %d rows", ErrTooLarge, r.cfg.MaxRows)
 	}
-	if err := r.cfg.Attributes.addEntry(r.b, e); err != nil {
+	if err := r.cfg.Attributes.addEntry(r.b, key, e); err != nil {
 		r.faults++
 		if r.firstFault == "" {
 			r.firstFault = fmt.Sprintf("entry %d: %v", r.seen, err)

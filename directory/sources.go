@@ -34,7 +34,7 @@ func newSources(x *ExtractionConfig) []*webSource {
 
 // readExtraction asks the places in their order, the file last; the first that answers is taken. One further down the list
 // must be newer than what is held: it is a copy of the same.
-func (d *Directory) readExtraction(ctx context.Context, _ *image) (*image, error) {
+func (d *Directory) readExtraction(ctx context.Context) (*image, error) {
 	feed := d.feed("extraction")
 	var errs []error
 	done := func(img *image, err error) bool {

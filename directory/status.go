@@ -14,6 +14,7 @@ type Status struct {
 type FeedStatus struct {
 	Name       string         `json:"name"`
 	HasImage   bool           `json:"has_image"`
+	Following  bool           `json:"following"` // changes arrive as they are made
 	TooOld     bool           `json:"too_old"`
 	Generation uint64         `json:"generation,omitempty"`
 	Generated  time.Time      `json:"generated,omitzero"` // when the source was made or read
@@ -57,7 +58,7 @@ func (d *Directory) Status() Status {
 func (d *Directory) feedStatus(f *feed, now time.Time) FeedStatus {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	fs := FeedStatus{Name: f.name, LastTry: f.lastTry, LastGood: f.lastGood, NextTry: f.nextTry, Refused: f.refusal}
+	fs := FeedStatus{Name: f.name, Following: f.following.Load(), LastTry: f.lastTry, LastGood: f.lastGood, NextTry: f.nextTry, Refused: f.refusal}
 	if f.lastErr != nil {
 		fs.LastError = f.lastErr.Error()
 	}

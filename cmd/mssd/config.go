@@ -277,8 +277,11 @@ type LDAPFeed struct {
 	Attributes LDAPAttributes `toml:"attributes"`
 	// PageSize is the number of entries of one page. Optional.
 	PageSize int `toml:"page_size"`
-	// Every is the time between two full readings. Optional.
+	// Every is the time between two full readings of a server that cannot be followed. Optional.
 	Every Duration `toml:"every"`
+	// Sync is "auto" (follow the changes of a server that offers RFC 4533, read others in pages) or "off" (always pages).
+	// Optional.
+	Sync string `toml:"sync"`
 }
 
 // LDAPAttributes are names of attributes; "" leaves the default.

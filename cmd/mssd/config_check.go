@@ -186,6 +186,8 @@ func (c *Config) checkLDAP(k *checker, l *LDAPFeed) {
 	setDefault(&l.BaseDN, defaultBaseDN)
 	setDefault(&l.PageSize, defaultPageSize)
 	setDefault(&l.Every, defaultLDAPEvery)
+	setDefault(&l.Sync, "auto")
+	k.oneOf("directory.ldap.sync", l.Sync, "auto", "off")
 	u, err := url.Parse(l.URL)
 	if err != nil || (u.Scheme != "ldap" && u.Scheme != "ldaps") || u.Host == "" || strings.Trim(u.Path, "/") != "" {
 		k.bad("directory.ldap.url", "%q; expected ldap://host:port or ldaps://host:port", l.URL)

@@ -82,7 +82,11 @@ func showFeed(w io.Writer, f directory.FeedStatus) {
 	}
 	row(w, "  last reading", moment(f.LastGood))
 	row(w, "  last try", moment(f.LastTry))
-	row(w, "  next try", moment(f.NextTry))
+	if f.Following {
+		row(w, "  following", "the server tells each change as it is made")
+	} else {
+		row(w, "  next try", moment(f.NextTry))
+	}
 	if f.FirstFault != "" {
 		row(w, "  first fault", f.FirstFault)
 	}

@@ -57,7 +57,7 @@ func directoryConfig(c *Config, log *slog.Logger) directory.Config {
 				PersonType: l.Attributes.PersonType, PersonID: l.Attributes.PersonID, Profession: l.Attributes.Profession,
 				Name: l.Attributes.Name, GivenName: l.Attributes.GivenName, StructureName: l.Attributes.StructureName,
 				Service: l.Attributes.Service, Postcode: l.Attributes.Postcode, Town: l.Attributes.Town},
-			PageSize: uint32(l.PageSize), Every: time.Duration(l.Every)}
+			PageSize: uint32(l.PageSize), Every: time.Duration(l.Every), NoSync: l.Sync == "off"}
 	}
 	if x := d.Extraction; x != nil {
 		dc.Extraction = &directory.ExtractionConfig{File: x.File, URLs: x.URLs, AnchorFiles: x.Anchors, Every: time.Duration(x.Every)}

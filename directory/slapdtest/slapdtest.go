@@ -290,16 +290,17 @@ func (s *Server) AddBAL(address, kind, structure string) {
 		req.Attribute("TypeIdentifiantPM", []string{"FINESS"})
 		req.Attribute("IdentifiantPM", []string{structure})
 	}
-	s.admin(func(c *ldap.Conn) error { return c.Add(req) })
+	s.Do(func(c *ldap.Conn) error { return c.Add(req) })
 }
 
 // DeleteBAL takes a BAL out of the running server.
 func (s *Server) DeleteBAL(address string) {
 	s.t.Helper()
-	s.admin(func(c *ldap.Conn) error { return c.Del(ldap.NewDelRequest(DN(address), nil)) })
+	s.Do(func(c *ldap.Conn) error { return c.Del(ldap.NewDelRequest(DN(address), nil)) })
 }
 
-func (s *Server) admin(do func(*ldap.Conn) error) {
+// Do runs something as the manager.
+func (s *Server) Do(do func(*ldap.Conn) error) {
 	s.t.Helper()
 	c, err := ldap.DialURL(s.URL)
 	if err == nil {
@@ -321,4 +322,37 @@ func LDIF(address, kind, structure string) string {
 		s += fmt.Sprintf("TypeIdentifiantPM: FINESS\nIdentifiantPM: %s\n", structure)
 	}
 	return s
+}
+
+// Rename gives a BAL another address; its entry keeps its entryUUID.
+func (s *Server) Rename(address, other string) {
+	s.t.Helper()
+	s.Do(func(c *ldap.Conn) error {
+		return c.ModifyDN(ldap.NewModifyDNRequest(DN(address), "mail="+ldap.EscapeDN(other), true, ""))
+	})
+}
+
+// Set gives an attribute of a BAL other values; none removes it.
+func (s *Server) Set(address, attribute string, values ...string) {
+	s.t.Helper()
+	req := ldap.NewModifyRequest(DN(address), nil)
+	req.Replace(attribute, values)
+	s.Do(func(c *ldap.Conn) error { return c.Modify(req) })
+}
+
+// Without takes lines that begin with one of the words out of the configuration.
+func Without(words ...string) Option {
+	return func(conf string) string {
+		var out strings.Builder
+		for line := range strings.Lines(conf) {
+			drop := false
+			for _, w := range words {
+				drop = drop || strings.HasPrefix(strings.TrimSpace(line), w)
+			}
+			if !drop {
+				out.WriteString(line)
+			}
+		}
+		return out.String()
+	}
 }
