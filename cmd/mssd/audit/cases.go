@@ -174,12 +174,12 @@ func keptConnection(p *player) {
 	}
 	defer c.close()
 	p.revoke("kept")
-	before := p.plays
+	n := len(p.proofs)
 	p.step("the next message on the same connection", p.revoked("kept"), func(front) seen {
 		return c.deliver(m, p.trust.message(m, p.plays))
 	})
-	if p.plays > before { // its trace names the address of the first step
-		p.proofs[len(p.proofs)-1].source = p.proofs[len(p.proofs)-2].source
+	if n > 0 && len(p.proofs) > n { // its trace names the address of the first step
+		p.proofs[n].source = p.proofs[n-1].source
 	}
 }
 

@@ -28,7 +28,8 @@ type mail struct {
 	version  uint16                 // highest TLS version; 0: any
 	session  tls.ClientSessionCache // nil: no resumption
 	from, to string
-	noData   bool // no message is sent, only the envelope
+	noData   bool          // no message is sent, only the envelope
+	through  *renegotiator // lies below TLS; nil: nothing does
 }
 
 // seen is what came of it.
@@ -186,6 +187,9 @@ func (p *peer) secure(f front, m mail) error {
 	if m.as != nil {
 		// Shown whatever authorities the front names: who is refused must be refused by the front.
 		cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return m.as, nil }
+	}
+	if m.through != nil {
+		p.conn = m.through.under(p.conn, cfg)
 	}
 	c := tls.Client(p.conn, cfg)
 	_ = p.conn.SetDeadline(time.Now().Add(patience))
