@@ -3,12 +3,10 @@ package smtpd
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -118,31 +116,4 @@ func cpuTime() time.Duration {
 	var r syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
-}
-
-// BenchmarkHandshake is a connection per message without the message: connect, EHLO, STARTTLS with both
-// certificates, EHLO, QUIT.
-func BenchmarkHandshake(b *testing.B) {
-	for _, resume := range []bool{false, true} {
-		b.Run(fmt.Sprintf("resume=%v", resume), func(b *testing.B) {
-			w := newWorld(b, func(s *Server) { s.Log = slog.New(slog.DiscardHandler) })
-			cfg := w.clientConfig("patient")
-			if resume {
-				cfg.ClientSessionCache = tls.NewLRUClientSessionCache(4)
-			}
-			for b.Loop() {
-				c := must(net.Dial("tcp", w.addr))(b)
-				p := &peer{b, c, bufio.NewReader(c)}
-				p.expect("220")
-				p.cmd("EHLO x", "250")
-				p.cmd("STARTTLS", "220")
-				t := tls.Client(c, cfg)
-				check(b, t.Handshake())
-				p.conn, p.br = t, bufio.NewReader(t)
-				p.cmd("EHLO x", "250")
-				p.cmd("QUIT", "221")
-				c.Close()
-			}
-		})
-	}
 }
