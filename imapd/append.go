@@ -21,37 +21,46 @@ func (c *conn) cmdAppend(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	lit := cmd.Literal
-	if lit == nil {
-		return response{}, bad("", "APPEND needs a message")
+	m, err := c.appendable(a, cmd.Literal, store.Row{})
+	if err != nil {
+		return response{}, err
 	}
-	switch {
-	case lit.Binary:
-		return response{}, errBinary
-	case lit.Size == 0:
-		return response{}, errEmpty
+	blob, sum, err := c.spool(cmd.Literal)
+	if err != nil {
+		return response{}, err
+	}
+	defer blob.Abort()
+	return c.appendTo(m, a, blob, sum)
+}
+
+// appendable is the mailbox for a message that may come; old is that which it takes the place of, if any: its room
+// counts.
+func (c *conn) appendable(a wire.Append, lit *wire.Literal, old store.Row) (store.Mailbox, error) {
+	if lit.Size == 0 {
+		return store.Mailbox{}, errEmpty
 	}
 	m, g, err := c.target(a.Mailbox)
 	if err == nil && !m.Created {
 		err = store.ErrNoMailbox
 	}
 	if err != nil {
-		return response{}, tryCreate(err)
+		return m, tryCreate(err)
 	}
 	if lit.Size > c.srv.MaxMessage {
-		return response{}, errTooBig // RFC 7889, Section 4
+		return m, errTooBig // RFC 7889, Section 4
 	}
-	if bal, err := c.srv.Store.BALByID(g.BAL.ID); err != nil {
-		return response{}, err
-	} else if bal.Full(lit.Size) {
-		return response{}, store.ErrOverQuota
-	}
-	blob, sum, err := c.spool(lit)
+	bal, err := c.srv.Store.BALByID(g.BAL.ID)
 	if err != nil {
-		return response{}, err
+		return m, err
 	}
-	defer blob.Abort()
-	return c.appendTo(m, a, blob, sum)
+	if old.UID != 0 && c.sel.ref.BAL == bal.ID {
+		bal.Octets -= old.Size
+		bal.Messages--
+	}
+	if bal.Full(lit.Size) {
+		return m, store.ErrOverQuota
+	}
+	return m, nil
 }
 
 // spool takes the message in. The end of the command is read before anything is stored: a command that goes

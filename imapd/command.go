@@ -58,6 +58,8 @@ var commands = map[string]command{
 	"SETACL":       {logged, all, (*conn).cmdSetACL},
 	"DELETEACL":    {logged, all, (*conn).cmdSetACL},
 	"APPEND":       {logged, all, (*conn).cmdAppend},
+	"REPLACE":      {selectedState, all, (*conn).cmdReplace},
+	"UID REPLACE":  {selectedState, all, (*conn).cmdReplace},
 	"IDLE":         {logged, all, (*conn).cmdIdle},
 	"SELECT":       {logged, nothing, (*conn).cmdSelect},
 	"EXAMINE":      {logged, nothing, (*conn).cmdExamine},

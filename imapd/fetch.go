@@ -20,6 +20,7 @@ type fetch struct {
 	mark    bool // \Seen is to be set
 	found   int
 	failed  int // messages whose content cannot be read
+	unknown int // messages with a part that cannot be decoded
 	fetched []store.Run
 	unseen  []store.Run // fetched, and without \Seen until now
 }
@@ -100,6 +101,11 @@ func (f *fetch) plan() {
 		switch it.Kind {
 		case wire.FetchEnvelope, wire.FetchBody, wire.FetchBodyStructure:
 			f.meta = true
+		case wire.FetchPreview:
+			f.meta, f.body = true, true
+		case wire.FetchBinary, wire.FetchBinarySize:
+			f.meta, f.body = true, true
+			f.mark = f.mark || !it.Peek && !f.sel.readOnly
 		case wire.FetchSection:
 			f.body = true
 			f.meta = f.meta || len(it.Section.Part) > 0 || it.Section.Text != wire.SectionAll
@@ -132,6 +138,10 @@ func (f *fetch) row(r store.Row) error {
 	m := source{row: r}
 	defer m.close()
 	if err := f.open(&m); err != nil {
+		if errors.Is(err, message.ErrEncoding) {
+			f.unknown++
+			return nil
+		}
 		if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrCorrupt) || errors.Is(err, store.ErrNoMessage) {
 			f.failed++
 			f.log.Error("a message cannot be read", "uid", uint32(r.UID), "mailbox", uint32(f.sel.ref.Mailbox), "err", err)
@@ -168,13 +178,28 @@ func (f *fetch) open(m *source) (err error) {
 	if f.body {
 		m.content, err = f.srv.Store.OpenMessage(f.sel.ref.BAL, m.row.Message)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	for _, it := range f.args.Items {
+		if it.Kind == wire.FetchBinary || it.Kind == wire.FetchBinarySize {
+			if err := m.measure(it); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // item writes one data item with its name.
 func (f *fetch) item(m *source, it wire.FetchItem) error {
-	if it.Kind == wire.FetchSection {
+	switch it.Kind {
+	case wire.FetchSection:
 		return f.section(m, it)
+	case wire.FetchBinary, wire.FetchBinarySize:
+		return f.binary(m, it)
+	case wire.FetchPreview:
+		return f.preview(m)
 	}
 	f.out.add(func(b []byte) []byte {
 		switch it.Kind {
@@ -254,6 +279,8 @@ func (f *fetch) markSeen() error {
 
 func (f *fetch) end(name string, wanted int) (response, error) {
 	switch {
+	case f.unknown > 0:
+		return response{}, errUnknownCTE
 	case f.failed > 0:
 		return response{}, no("UNAVAILABLE", "The content of some messages cannot be read")
 	case f.found < wanted && !f.args.UID:
@@ -268,6 +295,7 @@ type source struct {
 	row     store.Row
 	meta    *message.Meta
 	content *store.Content
+	decoded map[string]decodedPart // by part number
 }
 
 func (m *source) close() {

@@ -360,7 +360,11 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 	case Move:
 		return a.copy(op.From, op.To, op.Runs, true, res)
 	case Expunge:
-		return a.expunge(op, res)
+		err := a.expunge(op, res)
+		if err == nil && op.Each && count(res.UIDs) < count(normal(op.Runs)) {
+			return ErrNoMessage // the batch is undone
+		}
+		return err
 	case PutBackup:
 		return a.putBackup(op)
 	case ForgetBackup:

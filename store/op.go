@@ -135,6 +135,7 @@ type (
 		Ref  Ref
 		Runs []Run
 		All  bool
+		Each bool // with All: ErrNoMessage unless every one of Runs exists
 	}
 )
 

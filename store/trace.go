@@ -81,7 +81,7 @@ func (a *apply) eventOfOps(e trace.Event, b *Batch, res *Result) error {
 	written := false
 	for i, op := range b.Ops {
 		box, runs, to, first := opTouched(op, &res.Ops[i])
-		if uint32(box.Mailbox) != e.Mailbox {
+		if uint32(box.Mailbox) != e.Mailbox || !speaksOf(e.Kind, op) {
 			continue
 		}
 		for len(runs) > 0 {
@@ -108,6 +108,18 @@ func (a *apply) eventOfOps(e trace.Event, b *Batch, res *Result) error {
 		return nil
 	}
 	return a.event(e)
+}
+
+// speaksOf: where one batch adds and removes in the same mailbox, each event is about its own operation.
+func speaksOf(k trace.Kind, op Op) bool {
+	_, adds := op.(AddMessage)
+	switch k {
+	case trace.Appended:
+		return adds
+	case trace.Expunged:
+		return !adds
+	}
+	return true
 }
 
 // opTouched says which UIDs of which mailbox an operation touched, and where they went. The UIDs of a target are

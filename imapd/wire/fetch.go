@@ -23,6 +23,7 @@ var fetchNames = map[string]FetchItem{
 	"BODY":          {Kind: FetchBody},
 	"MODSEQ":        {Kind: FetchModSeq},
 	"SAVEDATE":      {Kind: FetchSaveDate},
+	"PREVIEW":       {Kind: FetchPreview, Peek: true},
 	"EMAILID":       {Kind: FetchEmailID},
 	"THREADID":      {Kind: FetchThreadID},
 	"RFC822":        {Kind: FetchSection},
@@ -121,6 +122,9 @@ func (l *lexer) fetchSingle(f *Fetch) error {
 	return l.fetchItem(f)
 }
 
+// lazy is what may stand behind PREVIEW.
+const lazy = " (LAZY)"
+
 func isItemChar(ch byte) bool { return isAtomChar(ch) && ch != '[' && ch != '<' }
 
 func (l *lexer) fetchItem(f *Fetch) error {
@@ -131,7 +135,15 @@ func (l *lexer) fetchItem(f *Fetch) error {
 		f.add(item)
 		return err
 	}
+	if name == "BINARY" || name == "BINARY.PEEK" || name == "BINARY.SIZE" {
+		item, err := l.binarySection(name)
+		f.add(item)
+		return err
+	}
 	item, ok := fetchNames[name]
+	if item.Kind == FetchPreview && len(l.b) >= len(lazy) && strings.EqualFold(string(l.b[:len(lazy)]), lazy) {
+		l.b = l.b[len(lazy):] // RFC 8970, Section 4.1: what can be answered at once may be answered
+	}
 	if !ok {
 		return bad("Unknown fetch item")
 	}

@@ -1,6 +1,9 @@
 package wire
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // ParseMailbox reads the argument of DELETE, SUBSCRIBE, UNSUBSCRIBE and GETQUOTAROOT: a mailbox name,
 // given back in UTF-8, INBOX in capitals.
@@ -100,7 +103,8 @@ func (l *lexer) statusItems() ([]StatusItem, error) {
 	return items, err
 }
 
-// ParseAppend reads the arguments of APPEND but for the message, which is in c.Literal (RFC 9051, Section 6.3.12).
+// ParseAppend reads the arguments of APPEND, REPLACE and UID REPLACE but for the message, which is in c.Literal
+// (RFC 9051, Section 6.3.12; RFC 8508, Section 3.3).
 func ParseAppend(c *Command) (Append, error) {
 	if c.Literal == nil {
 		return Append{}, bad("Message literal missing")
@@ -108,11 +112,21 @@ func ParseAppend(c *Command) (Append, error) {
 	return parseAppend(c)
 }
 
-// parseAppend reads what stands before the message: mailbox SP [flags SP] [date SP].
+// parseAppend reads what stands before the message: [number SP] mailbox SP [flags SP] [date SP].
 func parseAppend(c *Command) (Append, error) {
 	l := c.lexer()
 	var a Append
 	var err error
+	if strings.HasSuffix(c.Name, "REPLACE") {
+		n, err := l.setNumber()
+		if err == nil {
+			err = l.space()
+		}
+		if err != nil {
+			return Append{}, err
+		}
+		a.Replace.Ranges = []Range{{n, n}}
+	}
 	if a.Mailbox, err = l.mailbox(); err != nil {
 		return Append{}, err
 	}

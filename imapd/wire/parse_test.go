@@ -120,8 +120,8 @@ func TestParse(t *testing.T) {
 		{"LIST", `(SPECIAL-USE) "" "*"`, List{Patterns: []string{"*"}, Extended: true, SelectSpecialUse: true}},
 		{"LIST", `"" % RETURN (SPECIAL-USE)`, List{Patterns: []string{"%"}, Extended: true, ReturnSpecialUse: true}},
 		{"STATUS", "blurdybloop (UIDNEXT messages UIDNEXT)", Status{"blurdybloop", []StatusItem{StatusUIDNext, StatusMessages}}},
-		{"APPEND", `saved-messages (\seen Foo) "17-Jul-1996 02:44:25 -0700" `, Append{"saved-messages",
-			Flags{Seen, []string{"Foo"}}, time.Date(1996, 7, 17, 9, 44, 25, 0, time.UTC)}},
+		{"APPEND", `saved-messages (\seen Foo) "17-Jul-1996 02:44:25 -0700" `, Append{Mailbox: "saved-messages",
+			Flags: Flags{Seen, []string{"Foo"}}, Date: time.Date(1996, 7, 17, 9, 44, 25, 0, time.UTC)}},
 		{"APPEND", `x " 7-Jul-1996 02:44:25 +0000" `, Append{Mailbox: "x", Date: time.Date(1996, 7, 7, 2, 44, 25, 0, time.UTC)}},
 
 		{"FETCH", "2:4 (FLAGS BODY[HEADER.FIELDS (DATE FROM)])", Fetch{Set: set(Range{2, 4}), Items: []FetchItem{

@@ -66,7 +66,7 @@ func ReadCommand(br *bufio.Reader, lim Limits, more func() error) (*Command, err
 			c.Args = r.buf[start:]
 			return c, nil
 		}
-		if r.fault == nil && c.Name == "APPEND" {
+		if r.fault == nil && hasMessage(c.Name) {
 			if done := r.message(c, start, m); done {
 				return c, nil
 			}
@@ -225,6 +225,11 @@ func (r *reader) head(c *Command) int {
 		return len(r.text)
 	}
 	return len(r.text) - len(rest)
+}
+
+// hasMessage says which commands end in a message, which is streamed.
+func hasMessage(name string) bool {
+	return name == "APPEND" || name == "REPLACE" || name == "UID REPLACE"
 }
 
 // message tells whether the literal at hand is APPEND's message, and if so leaves it in the stream.

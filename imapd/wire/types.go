@@ -120,6 +120,7 @@ type Status struct {
 
 // Append is the arguments of APPEND but for the message.
 type Append struct {
+	Replace Set // of REPLACE: one message (RFC 8508)
 	Mailbox string
 	Flags   Flags
 	Date    time.Time // zero when not given
@@ -139,8 +140,11 @@ const (
 	FetchBody    // BODY without section: the structure without extension data
 	FetchSection // BODY[…], BODY.PEEK[…], RFC822, RFC822.HEADER, RFC822.TEXT
 	FetchModSeq
-	FetchSaveDate // RFC 8514
-	FetchEmailID  // RFC 8474
+	FetchSaveDate   // RFC 8514
+	FetchPreview    // RFC 8970
+	FetchBinary     // BINARY[…] and BINARY.PEEK[…], RFC 3516
+	FetchBinarySize // BINARY.SIZE[…]
+	FetchEmailID    // RFC 8474
 	FetchThreadID
 )
 

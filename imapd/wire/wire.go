@@ -18,7 +18,7 @@
 // bare LF ends the connection, because a peer that counts it as data and a server that counts it as a line end
 // disagree on where the next command starts.
 //
-// Standards: RFC 3501, the syntax of RFC 9051, RFC 2971 (ID), RFC 3691, RFC 4315 (UIDPLUS), RFC 4731 (ESEARCH),
+// Standards: RFC 3501, the syntax of RFC 9051, RFC 2971 (ID), RFC 3516 (BINARY), RFC 3691, RFC 4315 (UIDPLUS), RFC 4731 (ESEARCH),
 // RFC 4959 (SASL-IR), RFC 5161 (ENABLE), RFC 5182 (SEARCHRES), RFC 5256, RFC 5267 and RFC 5957 (SORT, THREAD), RFC 5258,
 // RFC 5819 and RFC 6154 (LIST options), RFC 6851 (MOVE), RFC 6855 (names in UTF-8), RFC 7162 (CONDSTORE, QRESYNC),
 // RFC 7888 (LITERAL-), RFC 9394 (PARTIAL).
