@@ -22,7 +22,8 @@ type Config struct {
 	LiveDeadline    time.Duration // 300 ms
 	LiveLimit       int           // live questions at a time; 16
 	NegativeFor     time.Duration // a live "not there" is remembered so long; 1 min
-	// MaxLoss is the share of its addresses that a feed may lose at one reading; 0.1. 1 allows everything.
+	// MaxLoss is the share of its addresses that a feed may lose at one reading, and of its rows within a day; 0.1.
+	// 1 allows everything.
 	MaxLoss    float64
 	RetryAfter time.Duration // first wait after a failed reading, doubled up to Every; 1 min
 

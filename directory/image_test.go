@@ -34,9 +34,18 @@ const published = 540_000 // rows of the real extraction, about
 
 func BenchmarkLoad(b *testing.B) {
 	file := synthetic(b, published)
+	heap := func() float64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapInuse)
+	}
+	before := heap()
+	var d *Directory
+	defer func() { b.ReportMetric((heap()-before)/1e6, "MB-heap"); runtime.KeepAlive(d) }()
 	b.ResetTimer()
 	for b.Loop() {
-		d := open(b, Config{Extraction: &ExtractionConfig{File: file}, StateDir: b.TempDir()})
+		d = open(b, Config{Extraction: &ExtractionConfig{File: file}, StateDir: b.TempDir()})
 		if err := d.Refresh(context.Background()); err != nil {
 			b.Fatal(err)
 		}

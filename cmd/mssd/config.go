@@ -239,7 +239,8 @@ type DirectoryConfig struct {
 	CannotTellAfter Duration `toml:"cannot_tell_after"`
 	// LiveDeadline bounds the live question asked inside RCPT where the image alone would refuse. Optional.
 	LiveDeadline Duration `toml:"live_deadline"`
-	// MaxLossPercent is the share of its addresses that a feed may lose at one reading. Optional.
+	// MaxLossPercent is the share of its addresses that a feed may lose at one reading, and of its rows within a day;
+	// what loses more is refused and waits for mssd directory accept. Optional.
 	MaxLossPercent int `toml:"max_loss_percent"`
 
 	// LDAP is the directory server, Extraction the public file of 31 columns. Each Optional; with neither,
