@@ -76,7 +76,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // answers the batch that it had is stored, the one that it had not is not, and a repetition is known.
 func TestSlowDisk(t *testing.T) {
 	d := &stuckDisk{entered: make(chan struct{}, 100)}
-	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, CommitWait: 200 * time.Millisecond}
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, CommitWait: 2 * time.Second}
 	s, err := store.OpenWith(opt, func(fs store.FileSystem) store.FileSystem { return stuckFS{fs, d} })
 	if err != nil {
 		t.Fatal(err)

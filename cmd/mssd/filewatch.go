@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -17,7 +18,9 @@ type watched struct {
 	what   string
 	files  []string
 	reload func(context.Context) error
-	seen   string // what the files looked like when they were last read
+	tells  bool                  // its room says in health what is wrong with it
+	seen   string                // what the files looked like when they were last read
+	fault  atomic.Pointer[error] // why the last reading was refused; nil: it was not
 }
 
 // stamp says what files look like: a file that was replaced, written to or removed changes it. An atomic rename keeps
@@ -44,7 +47,7 @@ func (d *daemon) trustFiles() []*watched {
 		{what: "certificate of imap", files: certFiles(fronts[1]), reload: func(context.Context) error { return d.tls[1].Reload() }},
 		{what: "anchors and revocation lists", files: append(append([]string{}, c.Trust.Anchors...), c.Trust.CRLs...),
 			reload: func(context.Context) error { return d.judge.Reload() }},
-		{what: "white list", files: append(nonEmpty(c.WhiteList.File), c.listAnchors()...), reload: func(ctx context.Context) error { return d.list.Reload(ctx) }},
+		{what: "white list", tells: true, files: append(nonEmpty(c.WhiteList.File), c.listAnchors()...), reload: func(ctx context.Context) error { return d.list.Reload(ctx) }},
 	}
 	if c.IMAP.App != nil {
 		files = append(files, &watched{what: "certificate of imap.app", files: certFiles(fronts[2]), reload: func(context.Context) error { return d.tls[2].Reload() }})
@@ -71,20 +74,35 @@ func (d *daemon) look(ctx context.Context) {
 			continue
 		}
 		g.seen = now
-		if d.refused(g.what, g.reload(ctx)) == nil {
+		if d.read(ctx, g) == nil {
 			d.log.Info("reloaded, its files changed", "cmd", g.what)
 		}
 	}
 }
 
-// refused logs a reload that failed.
-func (d *daemon) refused(what string, err error) error {
+// read reads a group again; a fault is logged, and stays in health until a later reading is well.
+func (d *daemon) read(ctx context.Context, g *watched) error {
+	err := g.reload(ctx)
 	if err == nil {
+		g.fault.Store(nil)
 		return nil
 	}
-	err = fmt.Errorf("%s: the former one stays in force: %w", what, err)
+	err = fmt.Errorf("%s: the former one stays in force: %w", g.what, err)
+	if !g.tells {
+		g.fault.Store(&err)
+	}
 	d.log.Error("reload refused", "err", err)
 	return err
+}
+
+// refusedReloads are the faults of the groups whose last reading was refused.
+func refusedReloads(groups []*watched) (out []string) {
+	for _, g := range groups {
+		if err := g.fault.Load(); err != nil {
+			out = append(out, "reload refused: "+(*err).Error())
+		}
+	}
+	return out
 }
 
 // lookNowAndThen looks until ctx ends.

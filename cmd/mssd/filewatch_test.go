@@ -46,9 +46,15 @@ func TestChangedFilesAreReadAgain(t *testing.T) {
 	if !strings.Contains(log.String(), "certificate: the former one stays in force: key does not belong to it") {
 		t.Errorf("the fault is not in the log:\n%s", log)
 	}
+	if out := refusedReloads(d.trusted); len(out) != 1 || !strings.Contains(out[0], "key does not belong to it") {
+		t.Errorf("health says %q of the fault", out)
+	}
 	fault = nil
 	write(key, "two")
 	look("brought back", 3)
+	if out := refusedReloads(d.trusted); len(out) != 0 {
+		t.Errorf("health says %q when all is well again", out)
+	}
 }
 
 // Whatever SIGHUP reads is watched as well.

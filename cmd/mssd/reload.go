@@ -25,7 +25,7 @@ func (d *daemon) Reload(ctx context.Context) []error {
 	var faults []error
 	remember(d.trusted)
 	for _, g := range d.trusted {
-		if err := d.refused(g.what, g.reload(ctx)); err != nil {
+		if err := d.read(ctx, g); err != nil {
 			faults = append(faults, err)
 		}
 	}
@@ -67,6 +67,7 @@ func (d *daemon) Degraded() []string {
 	if d.psc != nil {
 		add("issuer of access tokens (logins with new ones get UNAVAILABLE)", d.psc.Warning())
 	}
+	out = append(out, refusedReloads(d.trusted)...)
 	out = append(out, directoryFaults(d.dir)...)
 	if free, err := d.store.FreeSpace(); err != nil {
 		add("disk of the store", err)
