@@ -191,7 +191,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		if !s.allowed(uid) {
 			s.Log.Warn("admin: user refused", "uid", uid, "cmd", r.Method)
-			s.Store.Record(trace.Event{Kind: trace.Admin, Person: person(uid), Attrs: []trace.Attr{
+			s.Store.Record(trace.Event{Kind: trace.Admin, Person: Person(uid), Attrs: []trace.Attr{
 				{Key: trace.KeyReason, Value: "not allowed"}, {Key: trace.KeyAct, Value: "refused"}}})
 			writeProblem(w, &Problem{http.StatusForbidden, fmt.Sprintf("user id %d may not use this socket", uid),
 				"run as root or as the daemon's user, or add the id to admin.allow_uids"})
@@ -208,8 +208,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// person names an operator in the trace.
-func person(uid uint32) string {
+// Person names an operator in the trace, by the user id of who asks.
+func Person(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {
 		return "unix:" + u.Username
@@ -219,7 +219,7 @@ func person(uid uint32) string {
 
 func who(r *http.Request) string {
 	uid, _ := r.Context().Value(uidKey{}).(uint32)
-	return person(uid)
+	return Person(uid)
 }
 
 // event is the trace of one act of an operator.

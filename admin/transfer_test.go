@@ -308,7 +308,7 @@ func TestTransfersAreOnRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(events, func(e trace.Event) bool { return e.Kind == trace.Appended })
-	if i < 0 || events[i].Person != person(0) && !strings.HasPrefix(events[i].Person, "unix:") || events[i].Attr(trace.KeyAct) != "bal import" {
+	if i < 0 || events[i].Person != Person(0) && !strings.HasPrefix(events[i].Person, "unix:") || events[i].Attr(trace.KeyAct) != "bal import" {
 		t.Errorf("the message does not say who imported it: %v", events)
 	}
 	if s := h.log.String(); strings.Contains(s, "Ordonnance") || strings.Contains(s, "Bonjour") {

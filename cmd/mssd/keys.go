@@ -156,6 +156,7 @@ func newKeysRotate() *cobra.Command {
 			if err := store.Rekey(st.dir, st.key, to); err != nil {
 				return keysError(err)
 			}
+			st.note(cmd, "keys rotate")
 			fmt.Fprintf(cmd.OutOrStdout(), "the store now wants the master key in %s: name it in store.master_key before the next start\n", to)
 			return nil
 		},

@@ -7,10 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"mssd/admin"
 	"mssd/store"
+	"mssd/trace"
 )
 
 // noRecovery is said where no recovery key is set.
@@ -53,6 +56,16 @@ func keysError(err error) error {
 	return err
 }
 
+// note writes what was done to the keys into the trace. An index that cannot be opened keeps no key from being changed:
+// then it is for people to note.
+func (s *stoppedStore) note(cmd *cobra.Command, act string, attrs ...trace.Attr) {
+	err := store.Note(s.dir, trace.Event{Kind: trace.Admin, Person: admin.Person(uint32(os.Getuid())),
+		Attrs: append([]trace.Attr{{Key: trace.KeyAct, Value: act}}, attrs...)})
+	if err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "the keys are changed, but the trace could not be told (%s): %v. Note it elsewhere.\n", act, err)
+	}
+}
+
 func newKeysRecoveryMake() *cobra.Command {
 	return &cobra.Command{
 		Use:   "recovery-make PRIVATE_FILE PUBLIC_FILE",
@@ -87,6 +100,7 @@ func newKeysRecoverySet() *cobra.Command {
 			if err := store.SetRecovery(st.dir, st.key, args[0]); err != nil {
 				return keysError(err)
 			}
+			st.note(cmd, "keys recovery-set")
 			list, err := store.Keys(st.dir, st.key)
 			if err == nil {
 				fmt.Fprintf(cmd.OutOrStdout(), "recovery key %s opens %d keys of the store\n", list.Recovery, wrapped(list))
@@ -119,6 +133,7 @@ func newKeysRecoveryUnset() *cobra.Command {
 			if err := store.UnsetRecovery(st.dir, st.key); err != nil {
 				return keysError(err)
 			}
+			st.note(cmd, "keys recovery-unset")
 			fmt.Fprintln(cmd.OutOrStdout(), "no recovery key is set any more; backups made before can still be opened with it")
 			return nil
 		},
@@ -152,6 +167,7 @@ func newKeysRecover() *cobra.Command {
 			if err != nil {
 				return keysError(err)
 			}
+			st.note(cmd, "keys recover", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(opened)})
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%d keys opened; the store now wants the master key in %s: name it in store.master_key before the next start\n", opened, to)
 			for _, s := range lost {
