@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"mssd/store"
@@ -56,7 +57,7 @@ type Principal struct {
 	Until  time.Time // when the session ends at the latest; zero: no such end
 
 	certs  []*x509.Certificate // of a login with a certificate
-	judged time.Time           // when they were last
+	judged atomic.Int64        // when they were last, Unix nanoseconds
 }
 
 // LogValue gives what may be logged: the person and the addresses of the BALs.

@@ -99,7 +99,8 @@ func (a *Authenticator) Certificate(ctx context.Context, address string, peer Pe
 		a.persons.fail(key, now)
 		return nil, &Refusal{Err: ErrCredentials, Reason: reason, Person: certPerson(subject), BAL: g.BAL.Address}
 	}
-	p := &Principal{Person: g.member, Method: "certificate", Grants: []Grant{g.Grant}, Until: v.Leaf.NotAfter, certs: peer.Certs, judged: now}
+	p := &Principal{Person: g.member, Method: "certificate", Grants: []Grant{g.Grant}, Until: v.Leaf.NotAfter, certs: peer.Certs}
+	p.judged.Store(now.UnixNano())
 	return p, nil
 }
 
@@ -187,10 +188,10 @@ func (a *Authenticator) onlyBAL(subject, issuer tlsconf.DN, now time.Time) (foun
 // stillTrusted judges the certificate of a session again, now and then: it may have been revoked. Where nobody can tell for
 // now the session goes on.
 func (a *Authenticator) stillTrusted(p *Principal, now time.Time) bool {
-	if len(p.certs) == 0 || now.Sub(p.judged) < rejudge {
+	last := p.judged.Load()
+	if len(p.certs) == 0 || now.UnixNano()-last < int64(rejudge) || !p.judged.CompareAndSwap(last, now.UnixNano()) {
 		return true
 	}
-	p.judged = now
 	v := a.cfg.JudgeCert(context.Background(), p.certs)
 	return v.OK() || v.Temporary()
 }

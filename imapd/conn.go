@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"mssd/auth"
@@ -38,9 +39,10 @@ type conn struct {
 	failures int    // logins
 	client   string // name of the client's software (ID), for the trace
 
-	user *user     // nil before login; replaced whole
-	sel  *selected // nil unless a mailbox is selected; replaced whole
-	bye  bool      // the client was told that the connection ends
+	user *user                 // nil before login; replaced whole
+	sel  *selected             // nil unless a mailbox is selected; replaced whole
+	bye  bool                  // the client was told that the connection ends
+	over atomic.Pointer[error] // why the session was ended from outside; nil: it was not
 
 	unconfirmed unconfirmed
 
@@ -76,6 +78,7 @@ func (c *conn) secure(tc *tls.Conn) {
 }
 
 func (c *conn) close() {
+	c.srv.sessions.remove(c)
 	c.unselect()
 	_ = c.nc.Close()
 	_ = c.guard.Close()
@@ -96,6 +99,10 @@ func (c *conn) hangUp(nc net.Conn) func() {
 		bye := "* BYE The server is going down, come back in a moment\r\n"
 		if c.guard.Evicted() {
 			bye = "* BYE [UNAVAILABLE] Too many connections, and this one has not logged in\r\n"
+		}
+		if over := c.over.Load(); over != nil {
+			r, _ := respond(*over)
+			bye = "* BYE " + r.text + "\r\n"
 		}
 		_, _ = io.WriteString(nc, bye)
 		_ = nc.Close()
@@ -226,6 +233,7 @@ func (c *conn) greet() {
 func (c *conn) loggedIn(p *auth.Principal) {
 	c.user = &user{who: p, names: namespace{grants: p.Grants}}
 	c.sel, c.failures = nil, 0
+	c.srv.sessions.add(c, p)
 	c.log = c.log.With("bal", string(p.Grants[0].BAL.Address))
 	_ = c.guard.SetReadDeadline(time.Time{})
 	c.guard.SetIdle(c.srv.IdleTime)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -325,4 +326,60 @@ func BenchmarkTokenLogin(b *testing.B) {
 			nc.Close()
 		}
 	})
+}
+
+// TestSilentSessionsEnd: a session that waits in no command is told within a second too: when its right is withdrawn, when the
+// BAL is suspended, and when it has lasted as long as it may.
+func TestSilentSessionsEnd(t *testing.T) {
+	var skipped atomic.Int64 // ahead of the clock, ns
+	provider := psctest.New(t)
+	psc, err := auth.NewPSC(provider.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(psc.Close)
+	w := newWorld(t, func(s *Server) {
+		s.Mechanisms = []string{auth.XOAuth2}
+		s.Auth = auth.New(auth.Config{Store: s.Store, Log: s.Log, PSC: psc, MaxSession: time.Hour,
+			Now: func() time.Time { return time.Now().Add(time.Duration(skipped.Load())) }})
+	})
+	member := store.PutMember{Address: balAddress, Member: store.Member{ID: "rpps:99900000052", Role: store.Writer}}
+	for name, c := range map[string]struct {
+		end  func()
+		text string
+	}{
+		"right withdrawn": {func() { w.commit(store.EndMember{Address: balAddress, Member: "rpps:99900000052"}) }, "Your right to this mailbox has ended"},
+		"BAL suspended":   {func() { w.commit(store.SetBALState{Address: balAddress, State: store.Suspended}) }, "Your right to this mailbox has ended"},
+		"right over": {func() {
+			m := member
+			m.Member.Until = time.Now().Add(50 * time.Millisecond)
+			w.commit(m)
+		}, "Your right to this mailbox has ended"},
+		"session over": {func() { skipped.Store(int64(time.Hour)) }, "The session has lasted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			skipped.Store(0)
+			w.commit(store.SetBALState{Address: balAddress, State: store.Active}, member)
+			var sessions []*session
+			for _, box := range []string{"", "INBOX"} {
+				s := w.dial()
+				s.line()
+				s.ok("AUTHENTICATE XOAUTH2 " + xoauth2(balAddress, provider.Token(psctest.Claims{Username: hugoID})))
+				if box != "" {
+					s.ok("SELECT " + box)
+				}
+				s.ok("NOOP")
+				sessions = append(sessions, s)
+			}
+			c.end()
+			for _, s := range sessions {
+				if l := s.line(); !strings.HasPrefix(l, "* BYE "+c.text) {
+					s.fail("%q", l)
+				}
+				if l := s.line(); l != "" {
+					s.fail("the connection goes on: %q", l)
+				}
+			}
+		})
+	}
 }

@@ -50,6 +50,8 @@ type Server struct {
 	tls      *tls.Config // of every handshake
 	set      *guard.Set
 	refusals trace.Folding // logins
+	sessions sessions
+	watching sync.Once // endRights runs
 	mu       sync.Mutex
 	lns      map[net.Listener]struct{} // open listeners
 	closing  bool
@@ -151,6 +153,13 @@ func (s *Server) track(ln net.Listener) bool {
 		return false
 	}
 	s.lns[ln] = struct{}{}
+	s.watching.Do(func() {
+		s.running.Add(1)
+		go func() {
+			defer s.running.Done()
+			s.endRights()
+		}()
+	})
 	return true
 }
 

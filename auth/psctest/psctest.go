@@ -82,11 +82,14 @@ func (k privateKey) Key() any { return &jose.JSONWebKey{Key: k.private, KeyID: k
 func New(t testing.TB) *Provider {
 	t.Helper()
 	p := &Provider{t: t, tokens: map[string]Claims{}, revoked: map[string]bool{}, calls: map[string]int{}}
-	p.Rotate(false)
+	k, err := firstKey()
+	if err != nil {
+		t.Fatalf("key: %v", err)
+	}
+	p.use(k, false)
 	p.server = httptest.NewTLSServer(http.HandlerFunc(p.serve))
 	p.URL = p.server.URL
 	t.Cleanup(func() { p.Answer(); p.server.Close() })
-	var err error
 	p.op, err = op.NewProvider(&op.Config{SupportedScopes: []string{"openid", "scope_all"}}, &storage{p: p}, op.StaticIssuer(p.URL))
 	if err != nil {
 		t.Fatalf("provider: %v", err)
@@ -125,12 +128,19 @@ func (p *Provider) Token(c Claims) string {
 	return token
 }
 
+// firstKey is made once: keys are slow.
+var firstKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
 // Rotate brings a new key into use; the former ones are withdrawn, or stay good.
 func (p *Provider) Rotate(withdraw bool) {
 	k, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	p.use(k, withdraw)
+}
+
+func (p *Provider) use(k *rsa.PrivateKey, withdraw bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if withdraw {

@@ -336,7 +336,7 @@ func (c *Conn) Close() error {
 }
 
 // OnHangUp names what ends the session politely (writes 421 or BYE, then closes). It is called at
-// most once, on a goroutine of its own, when the server ends, or the connection must make room (Evicted), and
+// most once, on a goroutine of its own, when the server ends, HangUp was called, or the connection must make room (Evicted), and
 // it is not busy.
 func (c *Conn) OnHangUp(f func()) {
 	c.mu.Lock()
@@ -362,6 +362,9 @@ func (c *Conn) Ending() bool {
 	defer c.mu.Unlock()
 	return c.ending
 }
+
+// HangUp ends this connection by its OnHangUp function, now or when it ceases to be busy.
+func (c *Conn) HangUp() { c.end() }
 
 func (c *Conn) end() {
 	c.mu.Lock()
