@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"slices"
@@ -42,13 +44,10 @@ func (d *daemon) dates(now time.Time) []tlsconf.Date {
 			Then: "mail is answered 451, if the list is not proven to be the newest before",
 			Note: fmt.Sprintf("%d domains, proven to be the newest %v ago", l.Domains(), d.list.Age().Round(time.Second))})
 		s := l.Signer()
-		name := s.Subject.String()
-		if dn, err := tlsconf.DNFromRaw(s.RawSubject); err == nil {
-			name = dn.String()
-		}
-		dates = append(dates, tlsconf.Date{What: "signer of the list", Name: name, Serial: fmt.Sprintf("%X", s.SerialNumber.Bytes()),
+		dates = append(dates, tlsconf.Date{What: "signer of the list", Name: subjectOf(s), Serial: fmt.Sprintf("%X", s.SerialNumber.Bytes()),
 			From: s.NotBefore.UTC(), Until: s.NotAfter.UTC(), Then: "lists that it signs later are refused; the one in force stays"})
 	}
+	dates = append(dates, d.clientDates()...)
 	for _, p := range partners {
 		what := "partner of " + p.Domain
 		if p.Domain == "" {
@@ -61,13 +60,44 @@ func (d *daemon) dates(now time.Time) []tlsconf.Date {
 	return dates
 }
 
+// clientDates are those of the certificates that we show to the servers we ask. They are read when somebody looks: like the
+// connections that use them, which read them anew.
+func (d *daemon) clientDates() (dates []tlsconf.Date) {
+	add := func(what, then, cert, key string) {
+		if cert == "" {
+			return
+		}
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return // mssd check says it, and the room that needs it
+		}
+		c := pair.Leaf
+		dates = append(dates, tlsconf.Date{What: what, Name: subjectOf(c), Serial: fmt.Sprintf("%X", c.SerialNumber.Bytes()),
+			From: c.NotBefore.UTC(), Until: c.NotAfter.UTC(), Then: then})
+	}
+	if l := d.cfg.Directory.LDAP; l != nil {
+		add("client certificate for LDAP", "the directory is no longer read: its image grows old", l.Cert, l.Key)
+	}
+	if p := d.cfg.Login.PSC; p != nil {
+		add("client certificate for Pro Santé Connect", "tokens cannot be asked about: who logs in with one is refused", p.Cert, p.Key)
+	}
+	return dates
+}
+
+func subjectOf(c *x509.Certificate) string {
+	if dn, err := tlsconf.DNFromRaw(c.RawSubject); err == nil {
+		return dn.String()
+	}
+	return c.Subject.String()
+}
+
 func newCerts() *cobra.Command {
 	var ask asking
 	c := &cobra.Command{
 		Use:   "certs",
 		Short: "Show what will end: certificates, anchors, revocation lists, the white list",
 		Long: "Show everything that stops mail when it ends, the soonest first: our certificates and their chains, anchors, revocation\n" +
-			"lists (nextUpdate), the white list and its signer, and each partner's certificate as seen in the last 30 days. Mails a\n" +
+			"lists (nextUpdate), the white list and its signer, the certificates we show to other servers, and each partner's certificate as seen in the last 30 days. Mails a\n" +
 			"day are those of these 30 days that would have been stopped.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -16,7 +16,10 @@ import (
 // Our own certificate has ended and the daemon serves all the same; the operator reads what ends, in order, and the
 // partner that wrote.
 func TestCerts(t *testing.T) {
-	h := newHouse(t, "")
+	h := newHouse(t, "[directory.ldap]\nurl = \"ldaps://"+freeAddr(t)+"\"\ncert = \"ldap.pem\"\nkey = \"ldap.key\"\nanchors = [\"anchors.pem\"]\n")
+	client, err := testpki.SelfSigned(testpki.Request{Subject: testpki.Subject{C: "FR", CN: "annuaire.test"}, NotAfter: time.Now().AddDate(0, 0, 2)})
+	must(t, err)
+	must(t, client.WriteFiles(h.path("ldap.pem"), h.path("ldap.key")))
 	h.start("--create")
 	c, err := h.dial()
 	must(t, err)
@@ -46,16 +49,16 @@ func TestCerts(t *testing.T) {
 		}
 		// Three mails came today: all through the operator front and the list, from a partner below the issuing authority.
 		n := 3.0
-		if d.What == "certificate of imap" || d.What == "signer of the list" || strings.Contains(d.Name, "RACINE") {
+		if d.What == "certificate of imap" || d.What == "client certificate for LDAP" || d.What == "signer of the list" || strings.Contains(d.Name, "RACINE") {
 			n = 0
 		}
 		if d.MailsPerDay != n {
 			t.Errorf("%s (%s): %v mails a day, want %v", d.What, d.Name, d.MailsPerDay, n)
 		}
 	}
-	want := []string{"certificate of smtp", "certificate of imap", "white list", "partner of " + patientDomain, "signer of the list", "anchor", "anchor"}
-	slices.Sort(want[3:5]) // both are made for a year
-	slices.Sort(whats[3:5])
+	want := []string{"certificate of smtp", "certificate of imap", "client certificate for LDAP", "white list", "partner of " + patientDomain, "signer of the list", "anchor", "anchor"}
+	slices.Sort(want[4:6]) // both are made for a year
+	slices.Sort(whats[4:6])
 	if !slices.Equal(whats, want) {
 		t.Errorf("got %q\nwant %q", whats, want)
 	}

@@ -135,7 +135,7 @@ func (m *metrics) endings(d *daemon) {
 	}
 	for name, what := range map[string]string{"mssd_crl_seconds_left": "revocation list", "mssd_partner_certificate_seconds_left": "partner",
 		"mssd_chain_seconds_left": "chain of", "mssd_anchor_seconds_left": "anchor", "mssd_list_seconds_left": "white list",
-		"mssd_list_signer_seconds_left": "signer of the list"} {
+		"mssd_list_signer_seconds_left": "signer of the list", "mssd_client_certificate_seconds_left": "client certificate"} {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name,
 			Help: "How long the " + what + " that ends first lasts yet; negative when it has ended, NaN when there is none.",
 		}, func() float64 { return secondsLeft(d.dates(time.Now()), what) }))
