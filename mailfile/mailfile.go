@@ -157,6 +157,27 @@ func free(dest string) error {
 	return nil
 }
 
+// Ready reports whether an export could be begun at dest: nothing is there, and a folder to make it in is. Nothing is
+// written.
+func Ready(dest string) error {
+	if err := free(dest); err != nil {
+		return err
+	}
+	parent := filepath.Dir(filepath.Clean(dest))
+	switch st, err := os.Stat(parent); {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s: there is no such folder; make it first, or name another place", parent)
+	case err != nil:
+		return err
+	case !st.IsDir():
+		return fmt.Errorf("%s: is no folder; name another place", parent)
+	}
+	if err := unix.Access(parent, unix.W_OK|unix.X_OK); err != nil {
+		return fmt.Errorf("%s: nothing can be written there: %w", parent, err)
+	}
+	return nil
+}
+
 // lock refuses a file that another export is writing. It lasts until the file is closed.
 func lock(f *os.File) error {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {

@@ -171,3 +171,12 @@ func (s *Store) Fail(err error) { s.fail(err) }
 
 // Removing reports that bodies are being removed.
 func (s *Store) Removing() bool { return len(s.removing) > 0 }
+
+// OpenBolt opens a database for a moment.
+func OpenBolt(path string) error {
+	db, err := openBolt(path, boltOptions{})
+	if err == nil {
+		err = db.Close()
+	}
+	return err
+}

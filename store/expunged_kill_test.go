@@ -1,15 +1,11 @@
 package store_test
 
 import (
-	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,51 +17,35 @@ import (
 // lossChild delivers, expunges, brings back and sweeps, and says what was acknowledged: a line with an act and the id
 // of the message. What is expunged is let go after one to two seconds.
 func lossChild(dir string) {
-	fail := func(err error) {
-		if err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-	}
-	s, err := store.Open(store.Options{Dir: dir, Create: true, RetainExpunged: 2 * time.Second, Aging: true})
-	fail(err)
-	bal, err := s.BAL("a@bal.example")
-	if err != nil {
-		_, err = s.Commit(ctx, &store.Batch{Ops: []store.Op{store.PutBAL{Create: true, BAL: store.BAL{Address: "a@bal.example", Kind: store.ORG, State: store.Active, Listing: store.Published}}}})
-		fail(err)
-		bal, err = s.BAL("a@bal.example")
-		fail(err)
-	}
-	in, err := s.Mailbox(bal.ID, "INBOX")
-	fail(err)
+	s, in := childStore(store.Options{Dir: dir, RetainExpunged: 2 * time.Second, Aging: true})
 	lines := make(chan string)
 	for worker := range 4 {
 		go func() {
 			for n := 0; ; n++ {
 				b, err := s.NewBlob()
-				fail(err)
+				childFail(err)
 				_, err = io.WriteString(b, killBody(b.ID()))
-				fail(err)
-				fail(b.Finish(nil, emptyText))
-				res, err := s.Commit(ctx, &store.Batch{Blob: b, Ops: []store.Op{store.AddMessage{Ref: in.Ref, Flags: store.Deleted}}})
-				fail(err)
+				childFail(err)
+				childFail(b.Finish(nil, emptyText))
+				res, err := s.Commit(ctx, &store.Batch{Blob: b, Ops: []store.Op{store.AddMessage{Ref: in, Flags: store.Deleted}}})
+				childFail(err)
 				id, uid := res.ID, res.Ops[0].New[0].First
 				lines <- "in " + id.String()
 				if (n+worker)%4 == 0 {
 					continue
 				}
-				_, err = s.Commit(ctx, &store.Batch{Ops: []store.Op{store.Expunge{Ref: in.Ref, Runs: one(uid)}}})
-				fail(err)
+				_, err = s.Commit(ctx, &store.Batch{Ops: []store.Op{store.Expunge{Ref: in, Runs: one(uid)}}})
+				childFail(err)
 				lines <- "out " + id.String()
 				if (n+worker)%4 == 1 {
 					continue
 				}
-				page, err := s.Expunged(ctx, bal.ID, store.ExpungedID{}, 1000)
-				fail(err)
+				page, err := s.Expunged(ctx, in.BAL, store.ExpungedID{}, 1000)
+				childFail(err)
 				for _, e := range page {
 					if e.UID == uid {
-						res, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{store.Undelete{BAL: bal.ID, Which: []store.ExpungedID{e.ExpungedID}}}})
-						fail(err)
+						res, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{store.Undelete{BAL: in.BAL, Which: []store.ExpungedID{e.ExpungedID}}}})
+						childFail(err)
 						if len(res.Ops[0].Undeleted) == 1 {
 							lines <- "back " + id.String()
 						}
@@ -77,7 +57,7 @@ func lossChild(dir string) {
 	go func() {
 		for {
 			_, err := s.Sweep(ctx, false)
-			fail(err)
+			childFail(err)
 		}
 	}()
 	for l := range lines {
@@ -96,7 +76,10 @@ func TestKillLoss(t *testing.T) {
 	last := map[string]string{}
 	purged := 0
 	for round := range rounds {
-		lossRound(t, dir, 300+round*77%400, last)
+		from := time.Now()
+		runKilled(t, "MSSD_STORE_LOSS_CHILD="+dir, func(act string, id trace.ID) { last[id.String()] = act }, func(lines int) bool {
+			return lines > 300+round*77%400 && time.Since(from) > 2500*time.Millisecond // long enough for some to be let go
+		})
 		s, err := store.Open(store.Options{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
@@ -146,39 +129,4 @@ func TestKillLoss(t *testing.T) {
 		}
 	}
 	t.Logf("%d messages in %d rounds; %d times one was gone for good", len(last), rounds, purged)
-}
-
-func lossRound(t *testing.T, dir string, n int, last map[string]string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), "MSSD_STORE_LOSS_CHILD="+dir)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	from := time.Now()
-	sc := bufio.NewScanner(out)
-	killed := false
-	for i := 0; sc.Scan(); i++ {
-		act, id, ok := strings.Cut(sc.Text(), " ")
-		if act == "error" {
-			t.Errorf("child: %s", id)
-			break
-		}
-		if _, err := trace.ParseID(id); err != nil || !ok {
-			break // a line cut by the kill
-		}
-		last[id] = act
-		if i >= n && !killed && time.Since(from) > 2500*time.Millisecond { // long enough for some to be let go
-			killed = true
-			_ = cmd.Process.Kill() // and read on what it said before
-		}
-	}
-	_ = cmd.Process.Kill()
-	_ = cmd.Wait()
 }

@@ -1,18 +1,15 @@
 package store_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -199,42 +196,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func killBody(id trace.ID) string {
-	return fmt.Sprintf("Subject: %s\r\n\r\n%s", id, strings.Repeat(id.String(), 300))
-}
-
 func killChild(dir string) {
-	s, err := store.Open(store.Options{Dir: dir, Create: true})
-	if err != nil {
-		fmt.Println("error", err)
-		os.Exit(1)
-	}
-	bal, err := s.BAL("a@bal.example")
-	if err != nil {
-		_, err = s.Commit(context.Background(), &store.Batch{Ops: []store.Op{store.PutBAL{Create: true, BAL: store.BAL{Address: "a@bal.example", Kind: store.ORG, State: store.Active, Listing: store.Published}}}})
-		if err != nil {
-			fmt.Println("error", err)
-			os.Exit(1)
-		}
-		bal, _ = s.BAL("a@bal.example")
-	}
-	in, _ := s.Mailbox(bal.ID, "INBOX")
+	s, in := childStore(store.Options{Dir: dir})
 	lines := make(chan string)
 	for range 8 {
 		go func() {
 			for {
 				b, err := s.NewBlob()
-				if err == nil {
-					io.WriteString(b, killBody(b.ID()))
-					err = b.Finish(nil, emptyText)
-				}
-				if err == nil {
-					_, err = s.Commit(context.Background(), &store.Batch{Blob: b, Ops: []store.Op{store.AddMessage{Ref: in.Ref}}})
-				}
-				if err != nil {
-					lines <- "error " + err.Error()
-					return
-				}
+				childFail(err)
+				_, err = io.WriteString(b, killBody(b.ID()))
+				childFail(err)
+				childFail(b.Finish(nil, emptyText))
+				_, err = s.Commit(ctx, &store.Batch{Blob: b, Ops: []store.Op{store.AddMessage{Ref: in}}})
+				childFail(err)
 				lines <- b.ID().String()
 			}
 		}()
@@ -253,7 +227,8 @@ func TestKill(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "s")
 	acked := map[string]bool{}
 	for round := range rounds {
-		killRound(t, dir, 40+round*37%200, acked)
+		runKilled(t, "MSSD_STORE_KILL_CHILD="+dir, func(_ string, id trace.ID) { acked[id.String()] = true },
+			func(lines int) bool { return lines > 40+round*37%200 })
 		s, err := store.Open(store.Options{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
@@ -280,37 +255,6 @@ func TestKill(t *testing.T) {
 		}
 	}
 	t.Logf("%d messages acknowledged in %d rounds", len(acked), rounds)
-}
-
-// killRound runs the child until it acknowledged n messages, and kills it in mid-work.
-func killRound(t *testing.T, dir string, n int, acked map[string]bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), "MSSD_STORE_KILL_CHILD="+dir)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	sc := bufio.NewScanner(out)
-	for i := 0; sc.Scan(); i++ {
-		if strings.HasPrefix(sc.Text(), "error") {
-			t.Errorf("child: %s", sc.Text())
-			break
-		}
-		if _, err := trace.ParseID(sc.Text()); err != nil {
-			break // a line cut by the kill
-		}
-		acked[sc.Text()] = true
-		if i == n {
-			cmd.Process.Kill() // and read on what it said before
-		}
-	}
-	cmd.Process.Kill()
-	_ = cmd.Wait()
 }
 
 // failCommit lets some commits pass, then fails each, written or not.

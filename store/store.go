@@ -432,6 +432,9 @@ func openBolt(path string, o boltOptions) (db *bolt.DB, err error) {
 	if st, err2 := os.Stat(path); err2 == nil && st.Size() < 2*int64(os.Getpagesize()) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err) // shorter than its two heads
 	}
+	if named := (*fs.PathError)(nil); errors.As(err, &named) && named.Path == path {
+		return nil, fmt.Errorf("store: %w", err)
+	}
 	return nil, fmt.Errorf("store: open %s: %w", path, err)
 }
 

@@ -78,6 +78,9 @@ func exportFormat(name string) (func(string) (mailfile.Writer, error), error) {
 
 func exportBAL(ctx context.Context, client *admin.Client, address, dest string, begin func(string) (mailfile.Writer, error), p *progress, warn io.Writer) (exported, error) {
 	done := exported{Address: address, File: dest}
+	if err := mailfile.Ready(dest); err != nil { // before the daemon begins, and the trace says that it did
+		return done, err
+	}
 	var w mailfile.Writer
 	defer func() {
 		if w != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -263,6 +264,33 @@ func TestExportLeavesNothingHalf(t *testing.T) {
 		}
 		if b, _ := os.ReadFile(dest); !bytes.Equal(b, []byte("mine")) {
 			t.Errorf("the file that was there is %q now", b)
+		}
+	}
+}
+
+// An export that cannot be written is refused before anybody is asked for the mail.
+func TestExportNowhere(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	asked := &admin.Client{Socket: filepath.Join(dir, "no daemon")}
+	for dest, want := range map[string]string{
+		filepath.Join(dir, "missing", "out"): "no such folder",
+		filepath.Join(file, "out"):           "no",
+		file:                                 "is there already",
+		"/proc/self/out":                     "/proc/self",
+	} {
+		for _, format := range []string{"maildir", "zip"} {
+			begin, err := exportFormat(format)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = exportBAL(t.Context(), asked, "a@example.test", dest, begin, newProgress(nil, true), io.Discard)
+			if err == nil || !strings.Contains(err.Error(), want) || errors.Is(err, admin.ErrNoDaemon) {
+				t.Errorf("%s to %s: %v, want %q", format, dest, err, want)
+			}
 		}
 	}
 }
