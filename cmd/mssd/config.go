@@ -44,6 +44,9 @@ type StoreConfig struct {
 	// KeepExpunged is how long mail that was expunged can be brought back (mssd bal undelete), outside of the quota; then
 	// it is let go for good. "0": not at all. Optional.
 	KeepExpunged Duration `toml:"keep_expunged"`
+	// BackupMaxAge is how old the moment of the latest whole backup may be before the daemon says that it is degraded.
+	// "0": it never does. Optional.
+	BackupMaxAge Duration `toml:"backup_max_age"`
 	// Retention is after how long in a mailbox mail is expunged.
 	Retention RetentionConfig `toml:"retention"`
 }

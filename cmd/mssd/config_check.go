@@ -34,6 +34,7 @@ func (c *Config) check(known []fault) []fault {
 	// A peer waits 10 minutes for the answer to its message (RFC 5321, Section 4.5.3.2.6).
 	k.duration("store.commit_timeout", c.Store.CommitTimeout, time.Second, 5*time.Minute)
 	k.duration("store.keep_expunged", c.Store.KeepExpunged, 0, 36500*24*time.Hour)
+	k.duration("store.backup_max_age", c.Store.BackupMaxAge, 0, 3650*24*time.Hour)
 	k.days("store.retention.trash", c.Store.Retention.Trash)
 	k.days("store.retention.junk", c.Store.Retention.Junk)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

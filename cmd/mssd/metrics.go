@@ -115,6 +115,7 @@ func (m *metrics) gauges(d *daemon) {
 		}
 		return float64(free)
 	})
+	gauge("mssd_backup_age_seconds", "Age of the latest whole backup that the store knows of, from its moment on; -1 without one.", func() float64 { return backupAge(d.store) })
 	gauge("mssd_imap_sessions", "IMAP connections.", func() float64 {
 		n := 0
 		for _, s := range d.imap {

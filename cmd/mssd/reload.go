@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"mssd/store"
 	"mssd/trace"
@@ -78,6 +79,7 @@ func (d *daemon) Degraded() []string {
 	add("disk of the store (peers get 451)", d.store.WriteFault())
 	add("store", d.store.Err())
 	add("sweep", d.store.SweepFault())
+	add("backup", backupFault(d.store, time.Duration(d.cfg.Store.BackupMaxAge)))
 	return append(out, damageOf(d.store)...)
 }
 
