@@ -17,6 +17,7 @@ type Directory struct {
 	feeds      []*feed
 	live       *live // nil: no LDAP to ask
 	extraction []*webSource
+	later      chan laterQuestion
 	generation atomic.Uint64
 	finding    chan struct{} // one search at a time
 }
@@ -82,6 +83,7 @@ func Open(cfg Config) (*Directory, error) {
 	}
 	if cfg.LDAP != nil {
 		d.live = newLive(*cfg.LDAP, cfg)
+		d.later = make(chan laterQuestion, maxLater)
 		f := &feed{name: "ldap", every: cfg.LDAP.Every}
 		f.read = func(ctx context.Context) (*image, error) { return d.readLDAP(ctx, f, false) }
 		d.feeds = append(d.feeds, f)
@@ -120,6 +122,7 @@ func (d *Directory) Run(ctx context.Context) {
 	for _, f := range d.feeds {
 		if f.name == "ldap" {
 			wg.Go(func() { d.keepLDAP(ctx, f) })
+			wg.Go(func() { d.askLater(ctx) })
 		} else {
 			wg.Go(func() { d.keep(ctx, f) })
 		}
@@ -282,22 +285,7 @@ func (d *Directory) Decide(ctx context.Context, q Query) Decision {
 	if dec.Action.accepts() || d.live == nil {
 		return dec
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.cfg.LiveDeadline)
-	defer cancel()
-	rows, err := d.live.ask(ctx, q.Address)
-	dec.Live = true
-	switch {
-	case err != nil:
-		dec.Answer, dec.Note = CannotTell, "the live question failed"
-		d.cfg.Log.Debug("live question failed", "err", err)
-	case len(rows) == 0:
-		dec.Answer, dec.Note = Unknown, "asked live"
-	default:
-		dec.Answer, dec.Note = compare(q, rows)
-	}
-	if err == nil {
-		dec.Source, dec.Age = "ldap-live", 0
-	}
+	dec = d.askLive(ctx, &q, dec)
 	dec.Action = d.cfg.Policy.Action(q.Sender, q.Listing, dec.Answer)
 	return dec
 }

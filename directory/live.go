@@ -2,8 +2,10 @@ package directory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-ldap/ldap/v3"
@@ -34,6 +36,8 @@ type live struct {
 	gone      map[string]time.Time
 	asked     uint64
 	failed    uint64
+
+	drops atomic.Uint64 // questions for the trace that had no room
 }
 
 func newLive(l LDAPConfig, cfg Config) *live {
@@ -56,7 +60,7 @@ func (l *live) ask(ctx context.Context, address string) ([]Entry, error) {
 	select {
 	case l.slots <- struct{}{}:
 	case <-ctx.Done():
-		return nil, l.after(address, fmt.Errorf("%w: too many questions at a time", ErrUnavailable), false)
+		return nil, l.notAsked(fmt.Errorf("%w: too many questions at a time", ErrUnavailable))
 	}
 	done := make(chan liveAnswer, 1)
 	go func() {
@@ -69,8 +73,20 @@ func (l *live) ask(ctx context.Context, address string) ([]Entry, error) {
 	case a := <-done:
 		return a.rows, l.after(address, a.err, a.err == nil && len(a.rows) == 0)
 	case <-ctx.Done():
-		return nil, l.after(address, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err()), false)
+		err := fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, l.notAsked(err) // who asked went away: that says nothing of the server
+		}
+		return nil, l.after(address, err, false)
 	}
+}
+
+// notAsked counts a question that failed for a reason other than the server.
+func (l *live) notAsked(err error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.failed++
+	return err
 }
 
 // before answers without a question: a remembered "not there", or the open breaker.
@@ -208,5 +224,5 @@ func (l *live) close() {
 func (l *live) status() *LiveStatus {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return &LiveStatus{Asked: l.asked, Failed: l.failed, Refrains: l.now().Before(l.openUntil)}
+	return &LiveStatus{Asked: l.asked, Failed: l.failed, Refrains: l.now().Before(l.openUntil), Dropped: l.drops.Load()}
 }

@@ -38,6 +38,7 @@ type LiveStatus struct {
 	Asked    uint64 `json:"asked"`
 	Failed   uint64 `json:"failed"`
 	Refrains bool   `json:"refrains"` // the circuit breaker is open
+	Dropped  uint64 `json:"dropped"`  // questions for the trace alone that had no room
 }
 
 // Status tells the state of the mirror.

@@ -112,3 +112,5 @@ func TestDecisionInTheTrace(t *testing.T) {
 type deciderFunc func(directory.Query) directory.Decision
 
 func (f deciderFunc) Decide(_ context.Context, q directory.Query) directory.Decision { return f(q) }
+
+func (deciderFunc) Later(directory.Query, directory.Decision, func(directory.Decision)) {}

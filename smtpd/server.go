@@ -58,6 +58,8 @@ var ErrServerClosed = errors.New("smtpd: server closed")
 // Decider answers whether a BAL of ours stands in the directory. *directory.Directory is one.
 type Decider interface {
 	Decide(context.Context, directory.Query) directory.Decision
+	// Later asks on, once the message is stored, where the answer was given without the directory itself.
+	Later(q directory.Query, dec directory.Decision, tell func(directory.Decision))
 }
 
 // Server is the operator front. Fields are set before Serve and not changed afterwards.

@@ -341,6 +341,8 @@ type panicking struct{}
 
 func (panicking) Decide(context.Context, directory.Query) directory.Decision { panic("secret value") }
 
+func (panicking) Later(directory.Query, directory.Decision, func(directory.Decision)) {}
+
 func heap() uint64 {
 	runtime.GC()
 	var m runtime.MemStats

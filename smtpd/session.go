@@ -221,10 +221,7 @@ func (s *session) rcpt(r *delivery.Recipient, tx *transaction) error {
 	if err := usable(bal, size); err != nil {
 		return err
 	}
-	r.Decision = s.srv.Directory.Decide(s.w.ctx, directory.Query{
-		Address: string(bal.Address), Kind: bal.Kind.String(), Structure: bal.Structure, Listing: bal.Listing.String(),
-		Sender: s.srv.class(tx.in.ReversePath),
-	})
+	r.Decision = s.srv.Directory.Decide(s.w.ctx, s.srv.query(bal, tx.in.ReversePath))
 	switch r.Decision.Action {
 	case directory.Accept, directory.AcceptNote, directory.AcceptAlert:
 		return nil
@@ -331,6 +328,9 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, e
 	id, dup, err := s.srv.Delivery.Deliver(ctx, sp, &tx.in)
 	if err != nil {
 		return 0, err
+	}
+	if !dup {
+		s.srv.askLater(id, &tx.in)
 	}
 	if s.srv.Stored != nil && !dup {
 		s.srv.Stored(tx.in.ReversePath.Domain(), tx.in.Verdict)

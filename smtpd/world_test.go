@@ -75,6 +75,12 @@ func (d fakeDirectory) Decide(_ context.Context, q directory.Query) directory.De
 	return directory.Decision{Answer: directory.Known, Action: directory.Accept, Source: "test", Generation: 1}
 }
 
+func (d fakeDirectory) Later(q directory.Query, dec directory.Decision, tell func(directory.Decision)) {
+	if later, ok := d["later:"+q.Address]; ok && dec.Answer != directory.Known {
+		tell(later)
+	}
+}
+
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -33,6 +33,7 @@ const (
 	Admin        Kind = 24 // an act of an operator, reads and exports included
 	System       Kind = 25 // the daemon itself: start, stop, reload, trust data
 	Recovered    Kind = 26 // expunged mail was brought back
+	Asked        Kind = 27 // after the 250 the directory server itself was asked about a recipient
 )
 
 // kinds holds, for each Kind, its name and what it says to people.
@@ -63,6 +64,7 @@ var kinds = [...]struct{ name, says string }{
 	Admin:        {"admin", "act of an operator"},
 	System:       {"system", "daemon"},
 	Recovered:    {"recovered", "brought back after it was expunged"},
+	Asked:        {"asked", "the directory was asked afterwards"},
 }
 
 // Valid reports whether k is one of the constants.

@@ -63,7 +63,7 @@ func showDirectory(w io.Writer, st directory.Status) {
 		showFeed(w, f)
 	}
 	if l := st.Live; l != nil {
-		fmt.Fprintf(w, "\nlive questions\t%d asked, %d failed%s\n", l.Asked, l.Failed, map[bool]string{true: ", held back for the moment"}[l.Refrains])
+		fmt.Fprintf(w, "\nlive questions\t%d asked, %d failed, %d for the trace dropped%s\n", l.Asked, l.Failed, l.Dropped, map[bool]string{true: ", held back for the moment"}[l.Refrains])
 	}
 	if len(st.Feeds) == 0 {
 		fmt.Fprintln(w, "\nno feed is configured: every answer is \"cannot tell\"")
