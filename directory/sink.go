@@ -178,10 +178,10 @@ func (d *Directory) install(f *feed, img *image) {
 		if err := d.save(f, img); err != nil {
 			// The image is right and in force; only a restart would find the former one.
 			d.cfg.Log.Error("directory image not saved", "feed", f.name, "err", err)
-			f.mu.Lock()
-			f.saveErr = err
-			f.mu.Unlock()
+			f.unsaved(err)
+			img.saved.drop()
 		}
+		img.saved = nil // and its buffers
 	}
 	d.publish(f, img)
 }
@@ -203,9 +203,7 @@ func (d *Directory) save(f *feed, img *image) error {
 		return err
 	}
 	img.sum, f.damaged = sum, false
-	f.mu.Lock()
-	f.saveErr = nil
-	f.mu.Unlock()
+	f.unsaved(nil)
 	f.recorded = img.generated
 	if err := syncDir(dir); err != nil {
 		return err
@@ -214,6 +212,13 @@ func (d *Directory) save(f *feed, img *image) error {
 		return err
 	}
 	return nil
+}
+
+// unsaved notes why a restart would not find what is in force; nil: it would.
+func (f *feed) unsaved(why error) {
+	f.mu.Lock()
+	f.saveErr = why
+	f.mu.Unlock()
 }
 
 func (d *Directory) forgetRefused(f *feed) {
@@ -304,6 +309,7 @@ func (d *Directory) note(f *feed, next *image, cs []change, at time.Time) bool {
 	if err != nil {
 		// No record may stand behind one that is not whole: the next batch makes a new base.
 		d.cfg.Log.Error("directory changes not saved", "feed", f.name, "err", err)
+		f.unsaved(err)
 		f.journal.close()
 		f.journal, f.journalBroken = nil, true
 		return true

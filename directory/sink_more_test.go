@@ -91,6 +91,9 @@ func TestChangesNotWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	step(2) // in force, and not on disk
+	if st := d.Status().Feeds[0]; st.NotSaved == "" {
+		t.Error("it is not said that a change was not saved")
+	}
 	again, g := keyedFeed(t, dir, &now)
 	if img := g.image.Load(); string(img.cookie) != "c1" || img.rows() != 99 {
 		t.Errorf("a restart now: cookie %s, %d rows", img.cookie, img.rows())
@@ -98,6 +101,9 @@ func TestChangesNotWritten(t *testing.T) {
 	again.Close()
 	step(3)
 	step(4)
+	if st := d.Status().Feeds[0]; st.NotSaved != "" {
+		t.Errorf("saved again, and not said: %s", st.NotSaved)
+	}
 	again, g = keyedFeed(t, dir, &now)
 	if img := g.image.Load(); string(img.cookie) != "c4" || img.rows() != 96 {
 		t.Errorf("a restart later: cookie %s, %d rows", img.cookie, img.rows())
@@ -207,5 +213,33 @@ func TestReadersMeetChanges(t *testing.T) {
 	wg.Wait()
 	if asked.Load() == 0 {
 		t.Error("nobody asked")
+	}
+}
+
+// TestDiskFull has a state directory that vanishes under a draft, and one that cannot take the name: nothing is left behind.
+func TestDiskFull(t *testing.T) {
+	now := morning
+	dir := t.TempDir()
+	d, f := keyedFeed(t, dir, &now)
+	mustAdopt(t, d, f, whole(t, d, f, 0, 100, "c0", now))
+	if err := os.Remove(imagePath(dir, "ldap")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(imagePath(dir, "ldap")+"/full", 0o700); err != nil { // no file can take this name
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(previousPath(dir, "ldap")+"/full", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mustAdopt(t, d, f, whole(t, d, f, 0, 101, "c1", now))
+	f.journalBroken = true
+	if err := d.change(f, []change{{key(0), nil}}, []byte("c2"), now); err != nil { // folds
+		t.Fatal(err)
+	}
+	if st := d.Status().Feeds[0]; st.NotSaved == "" || st.Rows != 100 || knows(d, addr(0)) || !knows(d, addr(100)) {
+		t.Errorf("status: %+v", st)
+	}
+	if got := files(t, dir); got != "ldap.image ldap.previous" {
+		t.Errorf("left behind: %s", got)
 	}
 }

@@ -125,7 +125,7 @@ func TestChanges(t *testing.T) {
 		t.Errorf("after folding: %s", got)
 	}
 	d.Close()
-	if d, f = keyedFeed(t, dir, &now); f.image.Load().rows() != 100 || string(f.image.Load().cookie) != "c2" {
+	if _, f = keyedFeed(t, dir, &now); f.image.Load().rows() != 100 || string(f.image.Load().cookie) != "c2" {
 		t.Error("folded, opened again")
 	}
 }
@@ -263,6 +263,8 @@ func TestKilledBetweenSteps(t *testing.T) {
 		{"written", map[string][]byte{"ldap.image": oldImage, "ldap.changes": oldChanges, "ldap.new1": newImage}, "old+1", "ldap.changes ldap.image"},
 		{"the former one moved", map[string][]byte{"ldap.previous": oldImage, "ldap.changes": oldChanges, "ldap.new1": newImage}, "old+1", "ldap.changes ldap.previous"},
 		{"renamed", map[string][]byte{"ldap.previous": oldImage, "ldap.changes": oldChanges, "ldap.image": newImage}, "new", "ldap.changes ldap.image ldap.previous"},
+		{"a power cut that lost the first rename only", map[string][]byte{"ldap.changes": oldChanges, "ldap.image": newImage}, "new", "ldap.changes ldap.image"},
+		{"a power cut that left room for a change, and not the change", map[string][]byte{"ldap.image": oldImage, "ldap.changes": append(bytes.Clone(oldChanges), make([]byte, 4096)...)}, "old+1", "ldap.changes ldap.image"},
 		{"changes removed", map[string][]byte{"ldap.previous": oldImage, "ldap.image": newImage}, "new", "ldap.image ldap.previous"},
 	} {
 		dir := t.TempDir()
