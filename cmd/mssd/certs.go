@@ -1,8 +1,8 @@
 package main
 
 import (
-	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"slices"
@@ -60,26 +60,46 @@ func (d *daemon) dates(now time.Time) []tlsconf.Date {
 	return dates
 }
 
+// datesFor is how long metrics, of which one look reads many, use the same dates.
+const datesFor = 5 * time.Second
+
+// recentDates is dates, of a moment ago.
+func (d *daemon) recentDates() []tlsconf.Date {
+	d.dated.mu.Lock()
+	defer d.dated.mu.Unlock()
+	if now := time.Now(); now.Sub(d.dated.at) >= datesFor || now.Before(d.dated.at) {
+		d.dated.at, d.dated.dates = now, d.dates(now)
+	}
+	return d.dated.dates
+}
+
 // clientDates are those of the certificates that we show to the servers we ask. They are read when somebody looks: like the
 // connections that use them, which read them anew.
 func (d *daemon) clientDates() (dates []tlsconf.Date) {
-	add := func(what, then, cert, key string) {
+	add := func(what, then, cert string) {
 		if cert == "" {
 			return
 		}
-		pair, err := tls.LoadX509KeyPair(cert, key)
+		b, err := readLimited(cert, maxConfigOctets)
 		if err != nil {
 			return // mssd check says it, and the room that needs it
 		}
-		c := pair.Leaf
+		block, _ := pem.Decode(b)
+		if block == nil {
+			return
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return
+		}
 		dates = append(dates, tlsconf.Date{What: what, Name: subjectOf(c), Serial: fmt.Sprintf("%X", c.SerialNumber.Bytes()),
 			From: c.NotBefore.UTC(), Until: c.NotAfter.UTC(), Then: then})
 	}
 	if l := d.cfg.Directory.LDAP; l != nil {
-		add("client certificate for LDAP", "the directory is no longer read: its image grows old", l.Cert, l.Key)
+		add("client certificate for LDAP", "the directory is no longer read: its image grows old", l.Cert)
 	}
 	if p := d.cfg.Login.PSC; p != nil {
-		add("client certificate for Pro Santé Connect", "tokens cannot be asked about: who logs in with one is refused", p.Cert, p.Key)
+		add("client certificate for Pro Santé Connect", "tokens cannot be asked about: who logs in with one is refused", p.Cert)
 	}
 	return dates
 }

@@ -139,13 +139,13 @@ func (m *metrics) endings(d *daemon) {
 		"mssd_list_signer_seconds_left": "signer of the list", "mssd_client_certificate_seconds_left": "client certificate"} {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name,
 			Help: "How long the " + what + " that ends first lasts yet; negative when it has ended, NaN when there is none.",
-		}, func() float64 { return secondsLeft(d.dates(time.Now()), what) }))
+		}, func() float64 { return secondsLeft(d.recentDates(), what) }))
 	}
 	for _, days := range []int{7, 14, 30} {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mssd_partner_mails_per_day_at_risk",
 			Help:        "Mails a day of the partners whose certificate ends within so many days, of the last 30 days.",
 			ConstLabels: prometheus.Labels{"days": strconv.Itoa(days)},
-		}, func() float64 { return atRisk(d.dates(time.Now()), time.Now().AddDate(0, 0, days)) }))
+		}, func() float64 { return atRisk(d.recentDates(), time.Now().AddDate(0, 0, days)) }))
 	}
 }
 

@@ -65,20 +65,25 @@ type daemon struct {
 	opt runOptions
 	log *slog.Logger
 
-	store     *store.Store
-	judge     *tlsconf.Judge
-	list      *whitelist.Keeper
-	partners  *whitelist.Partners
-	dir       *directory.Directory
-	auth      *auth.Authenticator
-	psc       *auth.PSC        // nil: no tokens are taken
-	tls       []*tlsconf.Front // one for each front that speaks TLS
-	smtp      *smtpd.Server
-	imap      []*imapd.Server
-	admin     *admin.Server
-	fronts    []*front
-	metrics   *metrics
-	conns     connections
+	store    *store.Store
+	judge    *tlsconf.Judge
+	list     *whitelist.Keeper
+	partners *whitelist.Partners
+	dir      *directory.Directory
+	auth     *auth.Authenticator
+	psc      *auth.PSC        // nil: no tokens are taken
+	tls      []*tlsconf.Front // one for each front that speaks TLS
+	smtp     *smtpd.Server
+	imap     []*imapd.Server
+	admin    *admin.Server
+	fronts   []*front
+	metrics  *metrics
+	conns    connections
+	dated    struct { // for metrics
+		mu    sync.Mutex
+		at    time.Time
+		dates []tlsconf.Date
+	}
 	noFiles   string     // what is to be said of the limit of open files, "" nothing
 	trusted   []*watched // guarded by reloading
 	reloading sync.Mutex // one reload at a time
