@@ -15,7 +15,7 @@ const (
 )
 
 // foldRoom is what all may have recorded one by one, by Known: at once, and what is added for each window.
-var foldRoom = map[bool]struct{ most, more int }{false: {600, 10}, true: {6000, 600}}
+var foldRoom = map[bool]struct{ most, more int }{false: {600, 10}, true: {6000, 120}}
 
 // Alike says what makes two refusals alike.
 type Alike struct {
@@ -103,7 +103,7 @@ func (f *Folding) count(k Alike) *foldCount {
 	if c := f.kinds[k]; c != nil {
 		return c
 	}
-	if f.room[k.Known] == 0 || len(f.kinds) >= foldKinds {
+	if f.room[k.Known] == 0 && !k.Known || len(f.kinds) >= foldKinds { // who is known is named always
 		k.Who = ""
 	}
 	if f.kinds[k] == nil && len(f.kinds) >= 2*foldKinds {

@@ -77,6 +77,30 @@ func TestFoldingOfManyNetworks(t *testing.T) {
 	}
 }
 
+// An operator that sends what is refused, day and night, has some events a minute, and they name it.
+func TestFoldingOfAnOperator(t *testing.T) {
+	now := time.Now()
+	var got []Event
+	f := Folding{Now: func() time.Time { return now }, Record: func(e Event) { got = append(got, e) }}
+	const minutes, each, codes = 3 * 60, 100, 5
+	for range minutes {
+		for i := range each * codes {
+			f.Add(Alike{Who: "an operator", Known: true, Cmd: "RCPT", Code: strconv.Itoa(i % codes)},
+				Event{Kind: Refused, Attrs: []Attr{{Key: KeyOperatorDN, Value: "an operator"}}})
+		}
+		now = now.Add(foldWindow)
+	}
+	f.Flush()
+	if n := told(t, got); n != minutes*each*codes || len(got) > 6000+minutes*(120+codes) {
+		t.Errorf("%d events tell of %d refusals, want %d", len(got), n, minutes*each*codes)
+	}
+	for _, e := range got {
+		if e.Attr(KeyOperatorDN) == "" {
+			t.Fatalf("an event names nobody: %+v", e)
+		}
+	}
+}
+
 func TestFoldingIsBounded(t *testing.T) {
 	now := time.Now()
 	var got []Event
