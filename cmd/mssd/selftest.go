@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +25,9 @@ import (
 
 // selftestTime bounds a play; what was not played by then has failed.
 const selftestTime = 3 * time.Minute
+
+// errInterrupted: half a play is no report.
+var errInterrupted = errors.New("interrupted; nothing is reported of half a play")
 
 func newSelftest() *cobra.Command {
 	var s selftest
@@ -86,13 +90,13 @@ func (s *selftest) play(ctx context.Context) (err error) {
 	}
 	for i, stage := range s.trust.Stages("http://" + nowhere + "/liste.crl") {
 		results, err := s.stage(bounded, i, stage)
+		if ctx.Err() != nil {
+			return errInterrupted
+		}
 		if err != nil {
 			return fmt.Errorf("instance %d (%s): %w", i+1, stage.Name, err)
 		}
 		report.Add(results)
-	}
-	if err := ctx.Err(); err != nil {
-		return err // interrupted: no report of half a play
 	}
 	report.Seconds = time.Since(began).Seconds()
 	return printReport(s.out, report, s.json)
@@ -170,6 +174,9 @@ func (s *selftest) config(dir string, stage audit.Stage) *Config {
 	c.SMTP.Listen, c.SMTP.Cert, c.SMTP.Key = []string{any}, s.trust.Cert, s.trust.Key
 	c.IMAP.Listen, c.IMAP.Cert, c.IMAP.Key = []string{any}, s.trust.Cert, s.trust.Key
 	c.Trust.Anchors, c.Trust.CRLs, c.Trust.CRLURLs = stage.Anchors, stage.CRLs, stage.CRLURLs
+	if stage.OCSPURL != "" {
+		c.Trust.OCSP, c.Trust.OCSPURL = "require", stage.OCSPURL
+	}
 	c.WhiteList.File, c.WhiteList.Anchors, c.WhiteList.SignerNames = s.trust.List, []string{s.trust.Anchors}, []string{audit.ListSigner}
 	c.Admin.Socket = filepath.Join(dir, "admin.sock")
 	c.Shutdown.Grace = Duration(5 * time.Second)

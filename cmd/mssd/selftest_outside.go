@@ -95,8 +95,8 @@ func (s *selftest) playOutside(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, selftestTime)
 	defer cancel()
 	report.Add(audit.PlayOutside(bounded, play))
-	if err := ctx.Err(); err != nil {
-		return err
+	if ctx.Err() != nil {
+		return errInterrupted
 	}
 	report.Seconds = time.Since(began).Seconds()
 	return printReport(s.out, report, s.json)

@@ -17,16 +17,19 @@ type Stage struct {
 	Name string
 	// Anchors, CRLs and CRLURLs are the settings of the same names; the list's signer is judged under Trust.Anchors.
 	Anchors, CRLs, CRLURLs []string
-	cases                  []func(*player)
+	// OCSPURL is where the responder is asked, whose answer is then required; "": none is asked.
+	OCSPURL string
+	cases   []func(*player)
 }
 
 // Stages are all cases, in the order of the report. nowhere is the URL of a place where nobody listens.
 func (t *Trust) Stages(nowhere string) []Stage {
 	return []Stage{
 		{Name: "as installed", Anchors: []string{t.Anchors}, CRLs: t.CRLs, cases: []func(*player){
-			accepts, certificates, names, channel, recipients, resumption, keptConnection, renegotiation, badLists, removal, oldCRL}},
+			accepts, certificates, names, channel, recipients, resumption, keptConnection, renegotiation, badLists, removal, oldSigner, oldCRL}},
 		{Name: "only the root is an anchor", Anchors: []string{t.Root}, cases: []func(*player){missingIntermediate}},
 		{Name: "no revocation list can be had", Anchors: []string{t.Anchors}, CRLURLs: []string{nowhere}, cases: []func(*player){noCRL}},
+		{Name: "OCSP is required, no responder answers", Anchors: []string{t.Anchors}, CRLs: t.CRLs, OCSPURL: nowhere, cases: []func(*player){noOCSP}},
 	}
 }
 
@@ -64,6 +67,10 @@ func accepts(p *player) {
 	p.one("valid certificate, bound to the sender's domain", "cert-valide-audit", p.from("partner", sender), accepted)
 	p.one("the operator itself, with its own certificate", "tests-operateur", p.from("own", Active), accepted)
 	p.one("null sender, from an operator of the list", "", p.from("partner", ""), accepted)
+	p.one("DN that the list writes with quotes, double spaces and in another case", "", p.from("spelt", "dr@ecriture.test"), accepted)
+	p.begin("domain that stands twice in the list, for two operators", "")
+	p.try("the first", p.from("other", "dr@deux.test"), accepted)
+	p.try("the second", p.from("spelt", "dr@deux.test"), accepted)
 }
 
 func certificates(p *player) {
@@ -244,6 +251,20 @@ func removal(p *player) {
 	p.try("after", p.from("leaving", "dr@sortant.test"), refused("550 5.7.1 sender's domain is not in the white list"))
 }
 
+// oldSigner: a list is judged at the date it was made; who signed it may have expired since.
+func oldSigner(p *player) {
+	t := p.trust
+	p.begin("white list whose signer has expired since", "")
+	signer, err := t.authority.Issuing.Issue(signerRequest(ListSigner, t.began.Add(-30*day), t.began.Add(-10*time.Second)))
+	if err != nil {
+		p.fail("signer", err)
+		return
+	}
+	p.fail("the list is put in place", t.writeList(t.listOf(t.rows, signer, t.began.Add(-30*time.Second))))
+	p.reload(false)
+	p.try("a partner that only the new list has again", p.from("leaving", "dr@sortant.test"), accepted)
+}
+
 // oldCRL: past nextUpdate and the grace nobody can tell; that is the fault of who reads the list, not of the peer.
 func oldCRL(p *player) {
 	t := p.trust
@@ -273,4 +294,10 @@ func noCRL(p *player) {
 	p.begin("revocation list unreachable, none held", "")
 	p.try("a good certificate", p.from("partner", sender), refused(unknown))
 	p.try("a certificate of a foreign authority", p.from("foreign", sender), refused(foreign))
+}
+
+func noOCSP(p *player) {
+	p.begin("OCSP responder unreachable, its answer required", "")
+	p.try("a good certificate", p.from("partner", sender), refused(unknown))
+	p.try("a certificate that the revocation list names", p.from("revoked", "dr@revoque.test"), refused("550 5.7.1 certificate revoked on "))
 }

@@ -123,6 +123,7 @@ func (t *Trust) issue() error {
 		{"resumed13", "reprise13.test", issuing, testpki.Request{Subject: subject("reprise13")}},
 		{"own", OurDomain, issuing, testpki.Request{Subject: testpki.Subject{C: "FR", ST: "Paris (75)", O: "OPERATEUR TEST AUTOTEST", OU: "300000000000098", CN: Hostname},
 			DNSNames: []string{Hostname}}},
+		{"spelt", "", issuing, testpki.Request{Subject: subject("ecriture")}},
 		{"foreign", "", t.impostor.Issuing, testpki.Request{Subject: partner}},
 		{"alone", "", nil, testpki.Request{Subject: partner}},
 		{"unlisted", "", issuing, testpki.Request{Subject: subject("horsliste")}},
@@ -145,17 +146,26 @@ func (t *Trust) issue() error {
 			t.rows = append(t.rows, whitelist.Binding{Domain: p.domain, DN: id.DN(), Description: "autotest"})
 		}
 	}
+	spelt := strings.NewReplacer("O=OPERATEUR TEST ECRITURE", `O="Operateur  Test  Ecriture"`).Replace(t.peers["spelt"].DN())
+	t.rows = append(t.rows, whitelist.Binding{Domain: "ecriture.test", DN: spelt, Description: "autotest"},
+		whitelist.Binding{Domain: "deux.test", DN: t.peers["other"].DN(), Description: "autotest"},
+		whitelist.Binding{Domain: "deux.test", DN: spelt, Description: "autotest"})
 	leaf := *t.peers["partner"]
 	leaf.Chain = leaf.Chain[:1]
 	t.peers["leaf"] = &leaf
 	return nil
 }
 
-// signerOf makes who signs a list, for longer than the oldest list is old: RSA, as the real one is.
+// signerOf makes who signs a list, for longer than the oldest list is old.
 func (t *Trust) signerOf(pki *testpki.PKI, name string) (*testpki.Identity, error) {
-	return pki.Issuing.Issue(testpki.Request{Subject: testpki.Subject{C: "FR", O: "SIGNATAIRE TEST", CN: name}, Key: testpki.RSA2048,
-		NotBefore: t.began.Add(-30 * day), Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment})
+	return pki.Issuing.Issue(signerRequest(name, t.began.Add(-30*day), t.began.Add(300*day)))
+}
+
+// signerRequest is a signer of the S/MIME family with an RSA key, as the real one is.
+func signerRequest(name string, from, until time.Time) testpki.Request {
+	return testpki.Request{Subject: testpki.Subject{C: "FR", O: "SIGNATAIRE TEST", CN: name}, Key: testpki.RSA2048,
+		NotBefore: from, NotAfter: until, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment}
 }
 
 // revoke publishes a list that names one more peer, and writes when.
