@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"mssd/store"
 	"mssd/store/storetest"
 	"mssd/trace"
@@ -95,5 +97,33 @@ func TestHolds(t *testing.T) {
 		if got := c.b.Holds(store.BAL{ID: c.id, Destroyed: c.d}); got != c.holds {
 			t.Errorf("%s: Holds %v, want %v", c.name, got, c.holds)
 		}
+	}
+}
+
+// TestLostCounters: the record with the number of commits is lost. After a repair the numbers are above those that any
+// backup of before can have, so a BAL that is destroyed then is not called shredded while such a backup is there.
+func TestLostCounters(t *testing.T) {
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true}
+	s := storetest.Open(t, opt)
+	bal := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	// A store that was restored before has numbers as great as the clock allows.
+	before := uint64(time.Now().Unix()) << 20
+	do(t, s, store.PutBackup{Backup: store.Backup{ID: s.NewID(), Label: "/mnt/backup", Began: time.Now(), Done: time.Now(), Commits: before, HighestBAL: bal.ID}},
+		store.SetBALState{Address: bal.Address, State: store.Closed})
+	s.Close()
+	db, err := bolt.Open(filepath.Join(opt.Dir, "index.db"), 0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte("sys")).Delete([]byte("sys")) })
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Repair(context.Background(), store.RepairOptions{Dir: opt.Dir, Now: func() time.Time { return time.Now().Add(time.Minute) }}); err != nil {
+		t.Fatal(err)
+	}
+	s = storetest.Open(t, store.Options{Dir: opt.Dir})
+	if d, err := s.DestroyBAL(context.Background(), bal.Address); err != nil || d.Shredded() || len(d.Backups) != 1 {
+		t.Errorf("%+v, %v; want the backup named", d, err)
 	}
 }

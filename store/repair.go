@@ -312,7 +312,7 @@ func (r *repair) loadSys() error {
 		return err
 	}
 	second := uint64(r.now.Unix())
-	r.sys = sysRec{Version: FormatVersion, Commits: second, LastValidity: UIDValidity(second + validityLead)}
+	r.sys = sysRec{Version: FormatVersion, Commits: nextEpoch(r.now), LastValidity: UIDValidity(second + validityLead)}
 	r.note("the counters of the store are lost: made from what is there")
 	spans, err := spansOf(r.opt.Dir)
 	if err != nil || len(spans) == 0 {
