@@ -240,6 +240,8 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/bals":                           s.balList,
 		"POST /v1/bals":                          s.balAdd,
 		"GET /v1/bals/{address}":                 s.balShow,
+		"GET /v1/members":                        s.memberList,
+		"POST /v1/members":                       s.memberImport,
 		"POST /v1/bals/{address}/members":        s.memberAdd,
 		"DELETE /v1/bals/{address}/members/{id}": s.memberEnd,
 		"GET /v1/bals/{address}/expunged":        s.deleted,

@@ -14,7 +14,7 @@ import (
 )
 
 func newMember() *cobra.Command {
-	return group("member", "Who may open a BAL, and with which role", newMemberAdd(), newMemberList(), newMemberEnd())
+	return group("member", "Who may open a BAL, and with which role", newMemberAdd(), newMemberList(), newMemberEnd(), newMemberImport(), newMemberExport())
 }
 
 // memberFlags describe a member on the command line. A password is never one of them: other users of the machine can
