@@ -129,7 +129,7 @@ func BenchmarkChange(b *testing.B) {
 }
 
 func TestImageIsCompact(t *testing.T) {
-	const n = 50_000
+	const n = 20_000
 	d := open(t, Config{Extraction: &ExtractionConfig{File: synthetic(t, n)}})
 	if err := d.Refresh(context.Background()); err != nil {
 		t.Fatal(err)

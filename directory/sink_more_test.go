@@ -195,7 +195,7 @@ func TestReadersMeetChanges(t *testing.T) {
 		return err
 	})
 	reader(func() error { d.Audit([]Own{{Address: addr(1999), Kind: "ORG", Open: true}}); d.Status(); return nil })
-	for round := range 6 {
+	for round := range 3 {
 		for i := range 100 {
 			c := change{key(i), []*record{rec(fmt.Sprintf("r%d-%d@d.test", round, i), "PER", "1", "N")}}
 			if err := d.change(f, []change{c}, nil, now); err != nil {

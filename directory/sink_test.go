@@ -134,7 +134,7 @@ func TestManyChangesAreFolded(t *testing.T) {
 	now := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC)
 	dir := t.TempDir()
 	d, f := keyedFeed(t, dir, &now)
-	const n = 20_000
+	const n = 12_000
 	mustAdopt(t, d, f, whole(t, d, f, 0, n, "c0", now))
 	for i := 0; i < 10_000; i += 500 {
 		var cs []change
