@@ -53,6 +53,7 @@ var (
 	errNumber     = bad("", "No message has that number")
 	errNameFixed  = no("CANNOT", "This mailbox can be neither created nor removed")
 	errNULLiteral = bad("", "NUL is not allowed in a message")
+	errTooMany    = no("LIMIT", "Too many messages to sort: ask for fewer")
 	errUnknownCTE = no("UNKNOWN-CTE", "The encoding of this part is not known")
 	errEmpty      = no("", "A message without octets is not kept") // an APPEND called off: RFC 3502, Section 6.3.11
 )

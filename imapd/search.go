@@ -83,12 +83,20 @@ func (s *search) done(name string, a wire.Search) response {
 	return okay(text)
 }
 
+// maxSorted bounds the messages of one SORT or THREAD, of which more must be held than of those of a SEARCH.
+const maxSorted = 200_000
+
 // hit takes a message into the result.
-func (s *search) hit(r store.Row) {
+func (s *search) hit(r store.Row) error {
 	s.hits = append(s.hits, hit{r.UID, r.ModSeq})
-	if s.take != nil {
-		s.take(r)
+	if s.take == nil {
+		return nil
 	}
+	if len(s.hits) > s.srv.maxSorted {
+		return errTooMany
+	}
+	s.take(r)
+	return nil
 }
 
 // within narrows the messages to look at by the sets that every hit must be in.
@@ -121,7 +129,7 @@ func (s *search) run(runs []store.Run) error {
 		case err != nil:
 			inner = err
 		case v == yes:
-			s.hit(r)
+			inner = s.hit(r)
 		case v == open:
 			s.open = append(s.open, cand)
 		}
@@ -163,7 +171,7 @@ func (s *search) settle() error {
 			v, inner = no_, nil
 		}
 		if inner == nil && v == yes {
-			s.hit(cand.row)
+			inner = s.hit(cand.row)
 		}
 		cand.text = nil
 		return inner == nil

@@ -45,6 +45,8 @@ type Server struct {
 	MaxCommands     int           // commands before login; 0: 50
 	Now             func() time.Time
 
+	maxSorted int // messages of one SORT or THREAD; tests set it lower
+
 	once     sync.Once
 	log      *slog.Logger
 	tls      *tls.Config // of every handshake
@@ -76,6 +78,7 @@ func (s *Server) init() {
 		def(&s.WriteTime, 60*time.Second)
 		def(&s.KeepAlive, 2*time.Minute)
 		def(&s.Progress, 10*time.Second)
+		def(&s.maxSorted, maxSorted)
 		def(&s.MaxFailures, 5)
 		def(&s.MaxCommands, 50)
 		if s.Now == nil {

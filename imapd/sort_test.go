@@ -49,8 +49,15 @@ func TestThreadsAreWhole(t *testing.T) {
 		n := rapid.IntRange(0, 12).Draw(t, "messages")
 		var nodes []*node
 		for i := range n {
-			refs := rapid.SliceOfN(ids.Filter(func(s string) bool { return s != "" }), 0, 4).Draw(t, "refs")
-			nodes = append(nodes, &node{uid: store.UID(i + 1), id: ids.Draw(t, "id"), refs: refs, date: int64(rapid.IntRange(0, 3).Draw(t, "date")),
+			var refs []refID
+			for _, id := range rapid.SliceOfN(ids.Filter(func(s string) bool { return s != "" }), 0, 4).Draw(t, "refs") {
+				refs = append(refs, newRefID(id))
+			}
+			var own refID
+			if id := ids.Draw(t, "id"); id != "" {
+				own = newRefID(id)
+			}
+			nodes = append(nodes, &node{uid: store.UID(i + 1), id: own, refs: refs, date: int64(rapid.IntRange(0, 3).Draw(t, "date")),
 				subject: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "subject"), reply: rapid.Bool().Draw(t, "reply")})
 		}
 		wholeThreads(t, c, threadByReferences(nodes), n)
@@ -94,7 +101,7 @@ func TestDeepThread(t *testing.T) {
 			if !forward {
 				k = n - 1 - i
 			}
-			nodes = append(nodes, &node{uid: store.UID(i + 1), id: fmt.Sprint(k), refs: []string{fmt.Sprint(k - 1)}, date: int64(k)})
+			nodes = append(nodes, &node{uid: store.UID(i + 1), id: newRefID(fmt.Sprint(k)), refs: []refID{newRefID(fmt.Sprint(k - 1))}, date: int64(k)})
 		}
 		start := time.Now()
 		wholeThreads(t, &conn{}, threadByReferences(nodes), n)
@@ -118,4 +125,43 @@ func TestProgress(t *testing.T) {
 	quiet := newWorld(t, nil)
 	quiet.deliver("INBOX", mail)
 	expect(s, quiet.login(ownerName, "INBOX").ok("SEARCH ALL"), "* SEARCH 1")
+}
+
+// TestTooManyToSort: beyond a bound SORT and THREAD are refused, and SEARCH is not.
+func TestTooManyToSort(t *testing.T) {
+	w := newWorld(t, func(s *Server) { s.maxSorted = 2 })
+	for range 3 {
+		w.deliver("INBOX", mail)
+	}
+	s := w.login(ownerName, "INBOX")
+	s.want("SORT (DATE) UTF-8 ALL", "NO [LIMIT]")
+	s.want("SORT RETURN (SAVE) (DATE) UTF-8 SUBJECT ordonnance", "NO [LIMIT]")
+	s.want("THREAD REFERENCES UTF-8 ALL", "NO [LIMIT]")
+	expect(s, s.ok("SORT (REVERSE ARRIVAL) UTF-8 1:2"), "* SORT 1 2")
+	expect(s, s.ok("SEARCH SUBJECT ordonnance"), "* SEARCH 1 2 3")
+}
+
+// TestReferencesAreBounded: of a field with very many ids the last ones count, and none of its octets is kept.
+func TestReferencesAreBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	w.deliver("INBOX", "Message-ID: <root@x>\r\nSubject: a\r\n\r\nx\r\n")
+	w.deliver("INBOX", "References:"+strings.Repeat(" <"+strings.Repeat("i", 300)+"@x>\r\n", 300)+" <root@x>\r\nSubject: b\r\n\r\nx\r\n")
+	w.deliver("INBOX", "References: <root@x>"+strings.Repeat("\r\n <other@x>", 200)+"\r\nSubject: c\r\n\r\nx\r\n")
+	s := w.login(ownerName, "INBOX")
+	expect(s, s.ok("THREAD REFERENCES UTF-8 ALL"), "* THREAD (1 2)(3)")
+	s2 := &search{conn: &conn{srv: w.srv, ctx: t.Context(), sel: &selected{ref: w.box("INBOX").Ref}}}
+	var rows []store.Row
+	if err := w.store.Rows(t.Context(), w.box("INBOX").Ref, []store.Run{{First: 2, Count: 1}}, func(r store.Row) bool {
+		rows = append(rows, r)
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	nodes, err := s2.nodes(rows, true)
+	if err != nil || len(nodes[0].refs) != maxReferences {
+		t.Fatalf("%v, %d references are kept", err, len(nodes[0].refs))
+	}
+	if refs, err := s2.references(rows[0], "", 1); err != nil || len(refs) != 1 || refs[0] != newRefID("root@x") {
+		t.Errorf("of a message after the bound: %v, %v", refs, err)
+	}
 }

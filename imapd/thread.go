@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"slices"
 	"strings"
 
@@ -15,7 +16,17 @@ const (
 	maxReferences = 100  // ids of one message, the last ones
 	maxThread     = 500  // messages in one line from root to leaf
 	maxWalk       = 5000 // messages looked at to find a ring
+	// maxRefsAll bounds the ids of all messages of one THREAD: of those that come after it the nearest one counts.
+	maxRefsAll = 400_000
 )
+
+// refID stands for a message identifier: its octets are the sender's, of any length, and need not be kept.
+type refID [16]byte
+
+func newRefID(id string) refID {
+	sum := sha256.Sum256([]byte(id))
+	return refID(sum[:len(refID{})])
+}
 
 // node is a message in a thread, or a place where one is known to have been (uid 0).
 type node struct {
@@ -23,8 +34,8 @@ type node struct {
 	date     int64 // sent
 	subject  string
 	reply    bool // the subject has the marks of a reply
-	refs     []string
-	id       string
+	refs     []refID
+	id       refID // zero: none
 	parent   *node
 	children []*node
 }
@@ -67,7 +78,7 @@ func (c *conn) cmdThread(cmd *wire.Command) (response, error) {
 
 // nodes reads what threads are made of.
 func (s *search) nodes(rows []store.Row, references bool) ([]*node, error) {
-	nodes := make([]*node, len(rows))
+	nodes, left := make([]*node, len(rows)), maxRefsAll
 	for i, r := range rows {
 		s.progress(0)
 		m, err := s.metaOrNone(r)
@@ -78,19 +89,22 @@ func (s *search) nodes(rows []store.Row, references bool) ([]*node, error) {
 		base, reply := message.BaseSubject(f.Subject)
 		n := &node{uid: r.UID, date: sentDate(r, m), subject: sortText(base), reply: reply}
 		if references {
-			n.id = firstID(f.MessageID)
-			if n.refs, err = s.references(r, f.ReplyTo); err != nil {
+			if id := firstID(f.MessageID); id != "" {
+				n.id = newRefID(id)
+			}
+			if n.refs, err = s.references(r, f.ReplyTo, max(left, 1)); err != nil {
 				return nil, err
 			}
+			left -= len(n.refs)
 		}
 		nodes[i] = n
 	}
 	return nodes, nil
 }
 
-// references is the ids of a message's References, or else the first of its In-Reply-To (RFC 5256, Section 3,
-// REFERENCES, step 1).
-func (s *search) references(r store.Row, inReplyTo string) ([]string, error) {
+// references is the ids of a message's References, at most limit of them, or else the first of its In-Reply-To
+// (RFC 5256, Section 3, REFERENCES, step 1).
+func (s *search) references(r store.Row, inReplyTo string, limit int) ([]refID, error) {
 	ids, err := s.referencesField(r)
 	if err != nil && !isUnreadable(err) {
 		return nil, err
@@ -100,7 +114,11 @@ func (s *search) references(r store.Row, inReplyTo string) ([]string, error) {
 			ids = []string{id}
 		}
 	}
-	return ids[:min(len(ids), maxReferences)], nil
+	var refs []refID
+	for _, id := range ids[max(0, len(ids)-limit):] {
+		refs = append(refs, newRefID(id))
+	}
+	return refs, nil
 }
 
 // referencesField looks into the stored words whether there is such a field at all; most messages have none. The ids
@@ -194,10 +212,10 @@ func (n *node) number() store.UID {
 
 // threadByReferences: REFERENCES, RFC 5256, Section 3, by its steps.
 func threadByReferences(nodes []*node) []*node {
-	byID := make(map[string]*node, len(nodes))
+	byID := make(map[refID]*node, len(nodes))
 	// Step 1: a message whose id another one has already gets one of its own; those without an id too.
 	for _, n := range nodes {
-		if n.id != "" && byID[n.id] == nil {
+		if n.id != (refID{}) && byID[n.id] == nil {
 			byID[n.id] = n
 		}
 	}
