@@ -47,6 +47,7 @@ type conn struct {
 	unconfirmed unconfirmed
 
 	condStore bool // the client knows of MODSEQ (RFC 7162, Section 3.1)
+	rev2      bool // it speaks IMAP4rev2 (RFC 9051): names in UTF-8, ESEARCH, no \Recent
 	qresync   bool // it takes VANISHED in place of EXPUNGE (RFC 7162, Section 3.2)
 }
 
@@ -146,6 +147,7 @@ func (c *conn) limits() wire.Limits {
 	if c.user == nil {
 		l.Line, l.Total, l.Literal = maxEarly, maxEarly, maxEarly
 	}
+	l.UTF8 = c.rev2
 	return l
 }
 

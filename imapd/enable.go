@@ -1,6 +1,10 @@
 package imapd
 
-import "mssd/imapd/wire"
+import (
+	"strings"
+
+	"mssd/imapd/wire"
+)
 
 // RFC 5161. What this server does not know is passed over; the answer says what was enabled.
 func (c *conn) cmdEnable(cmd *wire.Command) (response, error) {
@@ -11,7 +15,7 @@ func (c *conn) cmdEnable(cmd *wire.Command) (response, error) {
 	enabled := "* ENABLED"
 	for _, name := range caps {
 		if c.enable(name) {
-			enabled += " " + name
+			enabled += " " + strings.Replace(name, "REV2", "rev2", 1)
 		}
 	}
 	c.out.line(enabled)
@@ -22,6 +26,9 @@ func (c *conn) enable(name string) bool {
 	switch name {
 	case "CONDSTORE":
 		c.enableCondStore()
+		return true
+	case "IMAP4REV2": // RFC 9051, Section 6.3.1; Appendix A for a server of both
+		c.rev2 = true
 		return true
 	case "QRESYNC": // RFC 7162, Section 3.2.3: CONDSTORE is in it
 		c.qresync = true

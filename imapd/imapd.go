@@ -1,4 +1,4 @@
-// Package imapd is the front that mail is read through: IMAP4rev1 for the software of pharmacies and practices.
+// Package imapd is the front that mail is read through: IMAP4rev1 and IMAP4rev2 for the software of pharmacies and practices.
 //
 // Serve accepts connections behind tlsconf/guard. Each has one goroutine that owns its state (conn): it reads a
 // command with imapd/wire, finds it in the table (command.go), and runs its handler, which parses, checks, acts
@@ -21,7 +21,7 @@
 // wire.Limits, connections and time by guard, logins by auth. Before TLS no password is accepted. Replies carry
 // fixed texts; logs carry no name, subject, mailbox name or password.
 //
-// Standards: RFC 3501 with the clarifications of RFC 9051; RFC 2342 (NAMESPACE), RFC 2971 (ID), RFC 3348 (CHILDREN),
+// Standards: RFC 3501 (IMAP4rev1) and RFC 9051 (IMAP4rev2); RFC 2342 (NAMESPACE), RFC 2971 (ID), RFC 3348 (CHILDREN),
 // RFC 3516 (BINARY), RFC 3691 (UNSELECT), RFC 4314 (ACL, to be read), RFC 4315 (UIDPLUS), RFC 4731 (ESEARCH), RFC 4959
 // (SASL-IR), RFC 5032 (WITHIN), RFC 5161 (ENABLE), RFC 5182 (SEARCHRES), RFC 5256 (SORT, THREAD), RFC 5258
 // (LIST-EXTENDED), RFC 5267 (ESORT), RFC 5530 (codes), RFC 5819 (LIST-STATUS), RFC 5957 (SORT=DISPLAY), RFC 6154

@@ -19,7 +19,7 @@ const maxSASL = 16 << 10
 
 // Only what works is advertised.
 var (
-	capsBase  = []string{"IMAP4rev1", "LITERAL-", "SASL-IR", "ID"}
+	capsBase  = []string{"IMAP4rev1", "IMAP4rev2", "LITERAL-", "SASL-IR", "ID"}
 	capsClear = []string{"STARTTLS", "LOGINDISABLED"}
 	capsUser  = []string{"ENABLE", "IDLE", "NAMESPACE", "UIDPLUS", "MOVE", "UNSELECT", "CHILDREN", "SPECIAL-USE",
 		"LIST-EXTENDED", "LIST-STATUS", "ESEARCH", "STATUS=SIZE", "CONDSTORE", "QRESYNC",

@@ -36,6 +36,9 @@ func (c *conn) cmdSearch(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	if c.rev2 && !a.Extended {
+		a.Extended, a.Return = true, wire.ReturnAll // RFC 9051, Section 6.4.4: SEARCH is answered by ESEARCH
+	}
 	s := &search{conn: c, tag: cmd.Tag}
 	if err := s.find(a.Key, a.ModSeq); err != nil {
 		return response{}, s.failed(a, err)

@@ -49,6 +49,10 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 		c.sel.recent = []store.Run{{First: snap.Recent, Count: uint32(snap.UIDNext - snap.Recent)}}
 	}
 	c.describe(snap)
+	if err := c.listSelected(m); err != nil {
+		c.unselect()
+		return response{}, err
+	}
 	if q := a.QResync; q != nil && store.UIDValidity(q.UIDValidity) == snap.UIDValidity {
 		if err := c.resync(q); err != nil {
 			c.unselect()
@@ -62,11 +66,28 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 	return response{statusOK, code, cmd.Name + " completed"}, nil
 }
 
+// listSelected is the LIST response of SELECT, which IMAP4rev2 has (RFC 9051, Section 6.3.2).
+func (c *conn) listSelected(m store.Mailbox) error {
+	if !c.rev2 {
+		return nil
+	}
+	list, err := c.entries()
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		if e.box.Created && e.box.Ref == m.Ref {
+			c.listLine(wire.ListData{Command: "LIST", Attributes: e.attributes(wire.List{}), Delim: delim, Name: e.shown})
+		}
+	}
+	return nil
+}
+
 // describe writes the untagged responses of SELECT (RFC 3501, Section 6.3.1).
 func (c *conn) describe(snap store.Snapshot) {
 	c.flagsLine()
 	c.exists()
-	if n := c.sel.view.seq(snap.FirstUnseen); n != 0 {
+	if n := c.sel.view.seq(snap.FirstUnseen); n != 0 && !c.rev2 {
 		c.out.line("* OK [UNSEEN " + strconv.FormatUint(uint64(n), 10) + "] First unseen")
 	}
 	c.out.line("* OK [UIDVALIDITY " + strconv.FormatUint(uint64(snap.UIDValidity), 10) + "] UIDs valid")

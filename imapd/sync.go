@@ -116,7 +116,9 @@ func (c *conn) takeNew(ch store.Changes) bool {
 // exists says how many messages there are, and how many are recent.
 func (c *conn) exists() {
 	c.out.number(c.sel.view.count(), "EXISTS")
-	c.out.number(c.sel.recentCount(), "RECENT")
+	if !c.rev2 {
+		c.out.number(c.sel.recentCount(), "RECENT")
+	}
 }
 
 // recentCount counts the recent messages that are still in the view.
@@ -185,7 +187,7 @@ func (c *conn) flagsOf(r store.Row, withUID bool) {
 		b = append(b, "* "...)
 		b = strconv.AppendUint(b, uint64(n), 10)
 		b = append(b, " FETCH ("...)
-		if withUID || c.qresync {
+		if withUID || c.qresync || c.rev2 {
 			b = append(b, "UID "...)
 			b = strconv.AppendUint(b, uint64(r.UID), 10)
 			b = append(b, ' ')
@@ -208,7 +210,7 @@ func (c *conn) appendFlags(b []byte, r store.Row) []byte {
 			b = append(b, ' ')
 		}
 	}
-	if runsHold(c.sel.recent, r.UID) {
+	if !c.rev2 && runsHold(c.sel.recent, r.UID) {
 		b = append(b, `\Recent `...)
 	}
 	if r.Keywords != 0 {

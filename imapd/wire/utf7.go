@@ -21,7 +21,7 @@ func decodeName(s string, inUTF8 bool) (string, error) {
 	}
 	if !inUTF8 {
 		var err error
-		if s, err = DecodeUTF7(s); err != nil {
+		if s, err = DecodeUTF7(shiftUTF8(s)); err != nil {
 			return "", err
 		}
 	}
@@ -37,6 +37,29 @@ func decodeName(s string, inUTF8 bool) (string, error) {
 		}
 	}
 	return s, nil
+}
+
+// shiftUTF8 brings what stands in UTF-8 in a name into modified UTF-7. Clients that see IMAP4rev2 offered send names so
+// without having enabled it (RFC 9051, Section 5.1 asks for that); which mailbox is meant is plain.
+func shiftUTF8(s string) string {
+	if isPrintable(s) || !utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		n := strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf })
+		if n < 0 {
+			n = len(s)
+		}
+		b.WriteString(s[:n])
+		s = s[n:]
+		if n = strings.IndexFunc(s, func(r rune) bool { return r < utf8.RuneSelf }); n < 0 {
+			n = len(s)
+		}
+		b.WriteString(EncodeUTF7(s[:n]))
+		s = s[n:]
+	}
+	return b.String()
 }
 
 // isControl: C0 and C1 controls, and the separators that RFC 9051, Section 5.1, Point 3 warns of.
