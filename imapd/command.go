@@ -159,6 +159,9 @@ func (c *conn) dispatch(cmd *wire.Command, row command) (response, error) {
 	if err := c.stillAllowed(); err != nil {
 		return response{}, err
 	}
+	if err := c.knowsNumber(cmd.Name); err != nil {
+		return response{}, err
+	}
 	if c.sel != nil {
 		c.sel.left = false
 	}

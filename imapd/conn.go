@@ -48,6 +48,7 @@ type conn struct {
 
 	condStore bool // the client knows of MODSEQ (RFC 7162, Section 3.1)
 	rev2      bool // it speaks IMAP4rev2 (RFC 9051): names in UTF-8, ESEARCH, no \Recent
+	uidOnly   bool // it knows no message numbers (RFC 9586)
 	qresync   bool // it takes VANISHED in place of EXPUNGE (RFC 7162, Section 3.2)
 }
 

@@ -30,6 +30,9 @@ func (c *conn) enable(name string) bool {
 	case "IMAP4REV2": // RFC 9051, Section 6.3.1; Appendix A for a server of both
 		c.rev2 = true
 		return true
+	case "UIDONLY": // RFC 9586, Section 3
+		c.uidOnly = true
+		return true
 	case "QRESYNC": // RFC 7162, Section 3.2.3: CONDSTORE is in it
 		c.qresync = true
 		c.enableCondStore()

@@ -87,6 +87,9 @@ func (c *conn) messages(set wire.Set, uid bool) ([]store.Run, error) {
 	if uid {
 		return c.sel.view.uids(set), nil
 	}
+	if c.uidOnly {
+		return nil, errUIDRequired // a number within UID SEARCH
+	}
 	runs, ok := c.sel.view.seqs(set)
 	if !ok {
 		return nil, errNumber
@@ -112,7 +115,7 @@ func (f *fetch) plan() {
 			f.mark = f.mark || !it.Peek && !f.sel.readOnly
 		}
 	}
-	if f.args.UID && !f.has(wire.FetchUID) {
+	if f.args.UID && !f.uidOnly && !f.has(wire.FetchUID) {
 		f.args.Items = append([]wire.FetchItem{{Kind: wire.FetchUID}}, f.args.Items...)
 	}
 	// RFC 7162, Section 3.1.4.1: CHANGEDSINCE asks for MODSEQ too.
@@ -149,7 +152,7 @@ func (f *fetch) row(r store.Row) error {
 		}
 		return err
 	}
-	f.out.add(func(b []byte) []byte { return wire.AppendFetchHead(b, uint32(seq)) })
+	f.out.add(func(b []byte) []byte { return f.head(b, seq, r.UID) })
 	for i, it := range f.args.Items {
 		if i > 0 {
 			f.out.str(" ")

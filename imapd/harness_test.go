@@ -282,6 +282,7 @@ func (s *session) send(text string) {
 	if s.all.Len() < 1<<20 {
 		fmt.Fprintf(&s.all, "C: %s", text)
 	}
+	_ = s.nc.SetDeadline(time.Now().Add(patience)) // for each command: a test may take longer on a machine with much to do
 	if _, err := io.WriteString(s.nc, text); err != nil {
 		s.fail("send: %v", err)
 	}

@@ -37,8 +37,8 @@ func (c *conn) modSeqOf(r store.Row, withUID bool) {
 		return
 	}
 	c.out.add(func(b []byte) []byte {
-		b = wire.AppendFetchHead(b, uint32(n))
-		if withUID || c.qresync {
+		b = c.head(b, n, r.UID)
+		if c.withUID(withUID) {
 			b = strconv.AppendUint(append(b, "UID "...), uint64(r.UID), 10)
 			b = append(b, ' ')
 		}

@@ -90,3 +90,15 @@ func TestReplaceTrace(t *testing.T) {
 		t.Errorf("the old message is not said to be expunged: %v", evs)
 	}
 }
+
+// TestNULInLiteral8: literal8 is taken, and a NUL in it is refused before anything is stored.
+func TestNULInLiteral8(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.login(ownerName, "Drafts")
+	s.want("APPEND Drafts ~{4+}\r\nab\x00c", "BAD NUL")
+	s.ok("APPEND Drafts ~{4+}\r\nabcd")
+	s.want("REPLACE 1 Drafts ~{4+}\r\nab\x00c", "BAD NUL")
+	if n := w.box("Drafts").Messages; n != 1 {
+		t.Errorf("%d messages", n)
+	}
+}

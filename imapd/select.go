@@ -22,6 +22,9 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 	if a.QResync != nil && !c.qresync {
 		return response{}, errQResync
 	}
+	if a.QResync != nil && c.uidOnly && len(a.QResync.MatchSeqs.Ranges) > 0 {
+		return response{}, errUIDRequired // RFC 9586, Section 3.4
+	}
 	if c.sel != nil {
 		// What was selected is left, also when the command fails (RFC 9051, Section 6.3.2).
 		c.unselect()
@@ -87,7 +90,7 @@ func (c *conn) listSelected(m store.Mailbox) error {
 func (c *conn) describe(snap store.Snapshot) {
 	c.flagsLine()
 	c.exists()
-	if n := c.sel.view.seq(snap.FirstUnseen); n != 0 && !c.rev2 {
+	if n := c.sel.view.seq(snap.FirstUnseen); n != 0 && !c.rev2 && !c.uidOnly {
 		c.out.line("* OK [UNSEEN " + strconv.FormatUint(uint64(n), 10) + "] First unseen")
 	}
 	c.out.line("* OK [UIDVALIDITY " + strconv.FormatUint(uint64(snap.UIDValidity), 10) + "] UIDs valid")

@@ -130,7 +130,7 @@ func (s *selected) recentCount() uint32 {
 // right at the moment the client reads it.
 func (c *conn) expunge(gone []store.Run) {
 	c.sel.left = true
-	if c.qresync {
+	if c.vanishes() {
 		c.vanished(false, c.sel.view.hold(gone))
 		c.sel.view.remove(gone)
 		return
@@ -184,10 +184,8 @@ func (c *conn) flagsOf(r store.Row, withUID bool) {
 		return
 	}
 	c.out.add(func(b []byte) []byte {
-		b = append(b, "* "...)
-		b = strconv.AppendUint(b, uint64(n), 10)
-		b = append(b, " FETCH ("...)
-		if withUID || c.qresync || c.rev2 {
+		b = c.head(b, n, r.UID)
+		if c.withUID(withUID) {
 			b = append(b, "UID "...)
 			b = strconv.AppendUint(b, uint64(r.UID), 10)
 			b = append(b, ' ')

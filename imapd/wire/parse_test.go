@@ -48,7 +48,7 @@ func parse(c *Command) (any, error) {
 		return ParseList(c)
 	case "STATUS":
 		return ParseStatus(c)
-	case "APPEND":
+	case "APPEND", "REPLACE":
 		return parseAppend(c)
 	case "FETCH":
 		return ParseFetch(c)
@@ -125,6 +125,16 @@ func TestParse(t *testing.T) {
 			Flags: Flags{Seen, []string{"Foo"}}, Date: time.Date(1996, 7, 17, 9, 44, 25, 0, time.UTC)}},
 		{"APPEND", `x " 7-Jul-1996 02:44:25 +0000" `, Append{Mailbox: "x", Date: time.Date(1996, 7, 7, 2, 44, 25, 0, time.UTC)}},
 
+		{"REPLACE", `4 Drafts (\Seen \Draft) `, Append{Replace: set(Range{4, 4}), Mailbox: "Drafts", Flags: Flags{System: Seen | Draft}}},
+		{"UID REPLACE", `2000 Drafts `, Append{Replace: set(Range{2000, 2000}), Mailbox: "Drafts"}},
+		{"FETCH", "1 (PREVIEW (LAZY) FLAGS)", Fetch{Set: set(Range{1, 1}), Items: []FetchItem{{Kind: FetchPreview, Label: "PREVIEW", Peek: true},
+			item(FetchFlags, "FLAGS")}}},
+		{"UID FETCH", "1 PREVIEW (CHANGEDSINCE 3)", Fetch{UID: true, Set: set(Range{1, 1}), Items: []FetchItem{{Kind: FetchPreview, Label: "PREVIEW", Peek: true}},
+			ChangedSince: 3, HasChangedSince: true}},
+		{"FETCH", "1 (BINARY.SIZE[2] BINARY.PEEK[1.2]<0.9> BINARY[])", Fetch{Set: set(Range{1, 1}), Items: []FetchItem{
+			{Kind: FetchBinarySize, Label: "BINARY.SIZE[2]", Section: Section{Part: []int{2}}, Peek: true},
+			{Kind: FetchBinary, Label: "BINARY[1.2]<0>", Section: Section{Part: []int{1, 2}}, Peek: true, Partial: &Partial{0, 9}},
+			{Kind: FetchBinary, Label: "BINARY[]"}}}},
 		{"FETCH", "2:4 (FLAGS BODY[HEADER.FIELDS (DATE FROM)])", Fetch{Set: set(Range{2, 4}), Items: []FetchItem{
 			item(FetchFlags, "FLAGS"), body("BODY[HEADER.FIELDS (DATE FROM)]", Section{Text: SectionHeaderFields, Fields: []string{"DATE", "FROM"}})}}},
 		{"UID FETCH", "4827313:4828442 FLAGS", Fetch{UID: true, Set: set(Range{4827313, 4828442}), Items: []FetchItem{item(FetchFlags, "FLAGS")}}},
@@ -215,9 +225,11 @@ func TestParseRefuses(t *testing.T) {
 		"STATUS": {"a", "a ()", "a (X)", "a (MESSAGES", "a MESSAGES"},
 		"APPEND": {"x", `x (\Recent) `, `x (\Foo) `, `x "31-Feb-1996 02:44:25 -0700" `, `x "17-Jul-1996 24:44:25 -0700" `,
 			`x "17-Jul-1996 02:44:25 0700" `, `x "1-Jul-1996 02:44:25 -0700" `},
+		"REPLACE": {"x", "1", "1 ", "0 x ", "1:2 x ", "$ x ", "1 x (\\Recent) "},
 		"FETCH": {"1", "0 FLAGS", "1: FLAGS", "1, FLAGS", "4294967296 FLAGS", "1 ()", "1 (FLAGS", "1 X", "1 (ALL)", "1 BODY[", "1 BODY[MIME]",
 			"1 BODY[1.]", "1 BODY[0]", "1 BODY[X]", "1 BODY[HEADER.FIELDS ()]", "1 BODY[HEADER.FIELDS (a:b)]", "1 BODY[]<0.0>", "1 BODY[]<1>",
 			"1 BODY.PEEK", "1 FLAGS (CHANGEDSINCE 0)", "1 FLAGS (X 1)",
+			"1 BINARY", "1 BINARY[", "1 BINARY[HEADER]", "1 BINARY[1.]", "1 BINARY[0]", "1 BINARY[1.MIME]", "1 BINARY.SIZE[1]<0.2>", "1 (PREVIEW (X))",
 			"1 FLAGS (VANISHED)", "1 FLAGS (PARTIAL 1:2)", "1 FLAGS (CHANGEDSINCE 1 VANISHED)", "1 FLAGS (CHANGEDSINCE 1 VANISHED VANISHED)", "1 FLAGS x", "1 BODY[" + strings.Repeat("1.", 64) + "1]",
 			"1 BODY[HEADER.FIELDS ({4}\r\na\r\nb)]"},
 		"STORE":       {"1 FLAGS", `1 FLAGS (\Recent)`, "1 XFLAGS ()", "1 (UNCHANGEDSINCE) FLAGS ()", "1 FLAGS (a", `1 FLAGS (\)`, `1 FLAGS (\*)`},
@@ -286,7 +298,7 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{"1:* (FLAGS BODY[1.2]<0.3>)", "OR FROM a (NOT SEEN)", `(SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, "1 +FLAGS (a)",
 		"1:4 (UNCHANGEDSINCE 12) +FLAGS.SILENT ($Taken)", "1:* (FLAGS MODSEQ) (CHANGEDSINCE 9 VANISHED)",
 		"INBOX (CONDSTORE QRESYNC (9 1 2:5 (1,3 2,5)))",
-		"RETURN (PARTIAL -1:-9) (REVERSE DATE SUBJECT) UTF-8 ALL", "REFERENCES UTF-8 ALL", `x (USE (\Sent))`, "a b +lrs", "OLDER 5 EMAILID M1", "1:* UID (PARTIAL 1:9 CHANGEDSINCE 3)", `MODSEQ "/flags/\\draft" all 620162338`} {
+		"RETURN (PARTIAL -1:-9) (REVERSE DATE SUBJECT) UTF-8 ALL", "REFERENCES UTF-8 ALL", `x (USE (\Sent))`, "a b +lrs", "OLDER 5 EMAILID M1", "1 (BINARY.PEEK[1.2]<3.4> BINARY.SIZE[] PREVIEW (LAZY))", "1:* UID (PARTIAL 1:9 CHANGEDSINCE 3)", `MODSEQ "/flags/\\draft" all 620162338`} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, args string) {
