@@ -245,3 +245,33 @@ func TestNothingPassesFromOutside(t *testing.T) {
 		})
 	}
 }
+
+// A refusal from outside is not mistaken for a fault or a limit of the front, nor they for it.
+func TestIsRefused(t *testing.T) {
+	for _, tt := range []struct {
+		at, reply string
+		want      bool
+	}{
+		{"MAIL", "550 5.7.1 certificate revoked", true},
+		{"RCPT", "554 5.7.1 <x>: Recipient address rejected: Access denied", true},
+		{"EHLO", "421 4.7.1 localhost Error: Client certificate not trusted", true}, // Postfix
+		{"EHLO", alertPrefix + "unknown certificate authority", true},
+		{"STARTTLS", alertPrefix + "protocol version not supported", true},
+
+		{"MAIL", "250 2.1.0 sender ok", false},
+		{"RCPT", "250 2.1.5 recipient ok", false},
+		{"MAIL", "451 4.7.1 white list cannot be checked now", false},
+		{"RCPT", "450 4.7.1 greylisted", false},
+		{"EHLO", "421 4.7.0 too many connections", false},
+		{"greeting", "421 4.7.1 no", false},
+		{"greeting", "554 5.7.1 no", false},
+		{"STARTTLS", "454 4.7.0 TLS not available", false},
+		{"STARTTLS", "connection closed without an answer", false},
+		{"EHLO", "no answer within 10s", false},
+		{"connect", "connection refused", false},
+	} {
+		if got := isRefused(seen{At: tt.at, Reply: tt.reply}); got != tt.want {
+			t.Errorf("%s %s: %v, want %v", tt.at, tt.reply, got, tt.want)
+		}
+	}
+}

@@ -25,7 +25,7 @@ type Outside struct {
 }
 
 // permanent is the want of a refusal from outside: which words another operator uses is not known.
-const permanent = "a permanent refusal (5xx) before DATA, or a TLS alert"
+const permanent = "a refusal before DATA: 5xx, 421 4.7.1 or a TLS alert after the handshake"
 
 // PlayOutside plays the cases that need no authority of ours: what the front lets in and what it refuses, up to RCPT.
 func PlayOutside(ctx context.Context, o Outside) []Result {
@@ -116,11 +116,14 @@ func (v *visitor) try(m mail) seen {
 	return s
 }
 
-// isRefused takes a refusal that can be told from a fault: a 5xx to the mail, an alert during or just after the handshake.
+// isRefused takes a refusal that can be told from a fault: a 5xx to the mail; an alert during or just after the handshake;
+// there also 421 4.7.1 (RFC 3463, Section 3.8: not authorized), which is how Postfix says that it does not trust a certificate.
 func isRefused(s seen) bool {
 	switch s.At {
-	case "MAIL", "RCPT", "EHLO":
-		return strings.HasPrefix(s.Reply, "5") || s.At == "EHLO" && strings.HasPrefix(s.Reply, alertPrefix)
+	case "MAIL", "RCPT":
+		return strings.HasPrefix(s.Reply, "5")
+	case "EHLO":
+		return strings.HasPrefix(s.Reply, "5") || strings.HasPrefix(s.Reply, "421 4.7.1 ") || strings.HasPrefix(s.Reply, alertPrefix)
 	case "STARTTLS":
 		return strings.HasPrefix(s.Reply, alertPrefix)
 	}
