@@ -61,7 +61,7 @@ func newRoot() *cobra.Command {
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(newServe(), newCheck(), newDemo(), newSelftest(), newTrace(), newBAL(), newMember(), newWhitelist(), newDirectory(),
-		newHealth(), newCerts(), newFsck(), newSweep(), newBackup(), newRestore(), newKeys(), newVersion(), newBenchTarget())
+		newHealth(), newCerts(), newSRV(), newFsck(), newSweep(), newBackup(), newRestore(), newKeys(), newVersion(), newBenchTarget())
 	usageOfArgs(root)
 	return root
 }

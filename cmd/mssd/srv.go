@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// Priorities of the SRV records of the trust space: clients take that of the front they log in to.
+const (
+	srvPersons      = 10
+	srvApplications = 20
+	srvWeight       = 100
+)
+
+// srvTimeout bounds the questions about one domain.
+const srvTimeout = 10 * time.Second
+
+// srvRecord is one record of _imap._tcp (RFC 2782, RFC 6186).
+type srvRecord struct {
+	Priority uint16 `json:"priority"`
+	Weight   uint16 `json:"weight"`
+	Port     uint16 `json:"port"`
+	Target   string `json:"target"` // without the last dot
+}
+
+func (r srvRecord) line(domain string) string {
+	return fmt.Sprintf("_imap._tcp.%s. SRV %d %d %d %s.", domain, r.Priority, r.Weight, r.Port, r.Target)
+}
+
+// srvDomain is what a domain needs, and, where the DNS was asked, what is wrong there.
+type srvDomain struct {
+	Domain  string      `json:"domain"`
+	Records []srvRecord `json:"records"`
+	Faults  []string    `json:"faults,omitempty"`
+}
+
+// lookupSRV is net.Resolver.LookupSRV.
+type lookupSRV func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
+
+func newSRV() *cobra.Command {
+	var ask asking
+	var file string
+	var check bool
+	c := &cobra.Command{
+		Use:   "srv [DOMAIN...]",
+		Short: "Print the SRV records that clients find the fronts by",
+		Long: "Print the SRV records of each domain, or, without one, of each domain that has a BAL here: priority 10 for persons, 20 for\n" +
+			"applications (imap.app). With --check the DNS is asked, and what is missing or wrong there is told; exit status 1 then.",
+		RunE: func(cmd *cobra.Command, domains []string) error {
+			cfg, err := loadConfig(file)
+			if err != nil {
+				return err
+			}
+			records, err := cfg.srvRecords()
+			if err != nil {
+				return err
+			}
+			if len(domains) == 0 {
+				if domains, err = ourDomains(cmd.Context(), &ask); err != nil {
+					return err
+				}
+			}
+			var out []srvDomain
+			bad := false
+			for _, name := range domains {
+				d := srvDomain{Domain: strings.TrimSuffix(strings.ToLower(name), "."), Records: records}
+				if check {
+					d.Faults = checkSRV(cmd.Context(), net.DefaultResolver.LookupSRV, d)
+					bad = bad || len(d.Faults) > 0
+				}
+				out = append(out, d)
+			}
+			if err := ask.print(cmd.OutOrStdout(), out, func(w io.Writer) { printSRV(w, out, check) }); err != nil {
+				return err
+			}
+			if bad {
+				return silentError{}
+			}
+			return nil
+		},
+	}
+	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file")
+	c.Flags().BoolVar(&check, "check", false, "ask the DNS whether they are there")
+	return ask.flags(c)
+}
+
+// srvRecords are the records of every domain of ours.
+func (c *Config) srvRecords() ([]srvRecord, error) {
+	if len(c.IMAP.Listen) == 0 {
+		return nil, errors.New("imap.listen holds no address; expected one: clients of the trust space begin in clear (STARTTLS)")
+	}
+	_, text, err := net.SplitHostPort(c.IMAP.Listen[0])
+	if err != nil {
+		return nil, err
+	}
+	port, err := net.LookupPort("tcp", text)
+	if err != nil {
+		return nil, err
+	}
+	host := func(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+	records := []srvRecord{{srvPersons, srvWeight, uint16(port), host(c.Hostname)}}
+	if a := c.IMAP.App; a != nil {
+		records = append(records, srvRecord{srvApplications, srvWeight, uint16(port), host(a.Hostname)})
+	}
+	return records, nil
+}
+
+// ourDomains are the domains that have a BAL which is not closed.
+func ourDomains(ctx context.Context, ask *asking) ([]string, error) {
+	bals, err := ask.client().BALs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var domains []string
+	for _, b := range bals {
+		if _, domain, ok := strings.Cut(b.Address, "@"); ok && b.Destroyed == nil {
+			domains = append(domains, domain)
+		}
+	}
+	slices.Sort(domains)
+	return slices.Compact(domains), nil
+}
+
+// checkSRV says what the DNS says otherwise. Weights are the operator's choice.
+func checkSRV(ctx context.Context, lookup lookupSRV, d srvDomain) (faults []string) {
+	ctx, cancel := context.WithTimeout(ctx, srvTimeout)
+	defer cancel()
+	_, found, err := lookup(ctx, "imap", "tcp", d.Domain)
+	var dns *net.DNSError
+	if err != nil && !(errors.As(err, &dns) && dns.IsNotFound) {
+		return []string{"the DNS does not answer: " + err.Error()}
+	}
+	key := func(priority, port uint16, target string) string {
+		return strconv.Itoa(int(priority)) + " " + strconv.Itoa(int(port)) + " " + strings.ToLower(strings.TrimSuffix(target, "."))
+	}
+	there := map[string]bool{}
+	for _, s := range found {
+		there[key(s.Priority, s.Port, s.Target)] = true
+	}
+	for _, r := range d.Records {
+		k := key(r.Priority, r.Port, r.Target)
+		if !there[k] {
+			faults = append(faults, "missing: "+r.line(d.Domain))
+		}
+		delete(there, k)
+	}
+	for _, s := range found {
+		if there[key(s.Priority, s.Port, s.Target)] {
+			faults = append(faults, "not ours: "+srvRecord{s.Priority, s.Weight, s.Port, strings.TrimSuffix(s.Target, ".")}.line(d.Domain))
+		}
+	}
+	return faults
+}
+
+func printSRV(w io.Writer, domains []srvDomain, checked bool) {
+	for _, d := range domains {
+		if !checked {
+			for _, r := range d.Records {
+				fmt.Fprintln(w, r.line(d.Domain))
+			}
+			continue
+		}
+		if len(d.Faults) == 0 {
+			fmt.Fprintf(w, "%s: as it should be\n", d.Domain)
+		}
+		for _, f := range d.Faults {
+			fmt.Fprintf(w, "%s: %s\n", d.Domain, f)
+		}
+	}
+}
