@@ -190,6 +190,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv("MSSD_STORE_LOSS_CHILD"); dir != "" {
 		lossChild(dir)
 	}
+	if dir := os.Getenv("MSSD_STORE_REPAIR_CHILD"); dir != "" {
+		repairChild(dir)
+	}
 	if dir := os.Getenv("MSSD_STORE_SCALE_CHILD"); dir != "" {
 		scaleChild(dir)
 	}
