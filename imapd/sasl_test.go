@@ -192,7 +192,7 @@ func TestTokenLines(t *testing.T) {
 	}
 	s = w.dial()
 	s.line()
-	tag, _ = s.start("AUTHENTICATE XOAUTH2")
+	_, _ = s.start("AUTHENTICATE XOAUTH2")
 	s.send(strings.Repeat("QUFB", 5<<10) + "\r\n")
 	if l := s.line(); !strings.HasPrefix(l, "* BYE") {
 		s.fail("after a line of 20 KiB: %q", l)
