@@ -3,6 +3,7 @@ package imapd
 import (
 	"slices"
 	"strings"
+	"unicode"
 
 	"mssd/imapd/wire"
 	"mssd/store"
@@ -25,6 +26,9 @@ func (c *conn) cmdCreate(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	if !fairName(p.name) {
+		return response{}, store.ErrName
+	}
 	use, err := c.use(p.grant.BAL.ID, a.Uses)
 	if err != nil {
 		return response{}, err
@@ -37,6 +41,12 @@ func (c *conn) cmdCreate(cmd *wire.Command) (response, error) {
 		return okay("CREATE completed"), nil // it was, and somebody removed it
 	}
 	return response{statusOK, "MAILBOXID (" + mailboxID(m) + ")", "CREATE completed"}, nil
+}
+
+// fairName says whether a new name is what it looks like: no wildcard, by which nobody could ask for it alone, no mark
+// that turns the direction of writing or that cannot be seen (RFC 9051, Section 5.1; RFC 5198, Section 2).
+func fairName(name string) bool {
+	return !strings.ContainsFunc(name, func(r rune) bool { return r == '%' || r == '*' || unicode.Is(unicode.Cf, r) })
 }
 
 // uses are the special uses that a mailbox can be given (RFC 6154, Section 2).
@@ -102,6 +112,9 @@ func (c *conn) cmdRename(cmd *wire.Command) (response, error) {
 	dst, err := c.free(strings.TrimSuffix(to, string(delim)))
 	if err != nil {
 		return response{}, err
+	}
+	if !fairName(dst.name) {
+		return response{}, store.ErrName
 	}
 	if src.grant.BAL.ID != dst.grant.BAL.ID {
 		return response{}, no("CANNOT", "A mailbox cannot be renamed into another BAL")
