@@ -2,7 +2,7 @@
 //
 // mssd serve reads one configuration file, opens the store, loads what it trusts, binds its fronts and serves until it
 // is told to stop. The other sub-commands either ask a running daemon over its unix socket (bal, member, trace,
-// directory, health, fsck) or work alone (check, demo, whitelist, fsck on a stopped store, version).
+// directory, health, fsck) or work alone (check, demo, selftest, whitelist, fsck on a stopped store, version).
 //
 // Data passes through here only at start and end: this package wires the rooms of the house together (docs/architecture.md)
 // and owns the order in which they come up, reload and go down.

@@ -1,12 +1,12 @@
 // Package testpki makes authorities, certificates and revocation lists of an invented trust space, for the tests, the
-// demo and the benchmarks. Its names say TEST everywhere.
+// demo, the self test and the benchmarks. Its names say TEST everywhere.
 //
 // New makes a root and an issuing authority below it; Server, Operator and Signer make what the fronts, the peers and the
 // white list need; Issue makes anything else, the wrong things included. Files are written with WriteFiles and
 // WriteAnchors; a key is readable by its owner only.
 //
 // It does not keep a register of what it issued, and it is never used for real mail: nothing in the daemon imports it
-// but the demo.
+// but the demo and the self test.
 package testpki
 
 import (

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	patience    = 10 * time.Second // for one answer
+	patience    = 15 * time.Second // for one answer
 	maxReply    = 64 << 10         // octets of one reply
 	lineOctets  = 2048
 	helo        = "autotest.test"

@@ -23,7 +23,7 @@ type Witness interface {
 }
 
 const (
-	traceWait = 5 * time.Second // for the trace of a stage after its last case
+	traceWait = 15 * time.Second // for the trace of a stage after its last case
 	traceLook = 20 * time.Millisecond
 )
 
