@@ -201,7 +201,7 @@ func badLists(p *player) {
 		return
 	}
 	made := func(pki *testpki.PKI, signer string, at time.Time) ([]byte, error) {
-		id, err := t.signerOf(pki, signer)
+		id, err := t.signerOf(pki, signer, t.began.Add(300*day))
 		if err != nil {
 			return nil, err
 		}
@@ -255,7 +255,7 @@ func removal(p *player) {
 func oldSigner(p *player) {
 	t := p.trust
 	p.begin("white list whose signer has expired since", "")
-	signer, err := t.authority.Issuing.Issue(signerRequest(ListSigner, t.began.Add(-30*day), t.began.Add(-10*time.Second)))
+	signer, err := t.signerOf(t.authority, ListSigner, t.began.Add(-10*time.Second))
 	if err != nil {
 		p.fail("signer", err)
 		return

@@ -45,6 +45,7 @@ type Trust struct {
 	authority  *testpki.PKI
 	impostor   *testpki.PKI // the same names, other keys
 	signer     *testpki.Identity
+	signers    map[signerKey]*testpki.Identity
 	began      time.Time
 	revokedAt  time.Time
 	revoked    []*big.Int
@@ -58,7 +59,7 @@ func New(dir string) (*Trust, error) {
 	file := func(name string) string { return filepath.Join(dir, name) }
 	t := &Trust{Anchors: file("autorites.pem"), Root: file("racine.pem"), CRLs: []string{file("emettrice.crl"), file("racine.crl")},
 		List: file("listeblanche.xml"), Cert: file("serveur.pem"), Key: file("serveur.key"), issuingCRL: file("emettrice.crl"),
-		began: time.Now(), peers: make(map[string]*testpki.Identity)}
+		began: time.Now(), peers: make(map[string]*testpki.Identity), signers: make(map[signerKey]*testpki.Identity)}
 	t.revokedAt = t.began.Add(-2 * day).Truncate(time.Second)
 	var err error
 	if t.authority, err = testpki.New(); err != nil {
@@ -67,7 +68,7 @@ func New(dir string) (*Trust, error) {
 	if t.impostor, err = testpki.New(); err != nil {
 		return nil, err
 	}
-	if t.signer, err = t.signerOf(t.authority, ListSigner); err != nil {
+	if t.signer, err = t.signerOf(t.authority, ListSigner, t.began.Add(300*day)); err != nil {
 		return nil, err
 	}
 	if err := t.issue(); err != nil {
@@ -156,16 +157,26 @@ func (t *Trust) issue() error {
 	return nil
 }
 
-// signerOf makes who signs a list, for longer than the oldest list is old.
-func (t *Trust) signerOf(pki *testpki.PKI, name string) (*testpki.Identity, error) {
-	return pki.Issuing.Issue(signerRequest(name, t.began.Add(-30*day), t.began.Add(300*day)))
+// signerOf is who signs lists under a name of an authority until a time: of the S/MIME family with an RSA key, as the real
+// one is, and valid for longer than the oldest list is old. It is made once.
+func (t *Trust) signerOf(pki *testpki.PKI, name string, until time.Time) (*testpki.Identity, error) {
+	key := signerKey{pki, name, until}
+	if id := t.signers[key]; id != nil {
+		return id, nil
+	}
+	id, err := pki.Issuing.Issue(testpki.Request{Subject: testpki.Subject{C: "FR", O: "SIGNATAIRE TEST", CN: name}, Key: testpki.RSA2048,
+		NotBefore: t.began.Add(-30 * day), NotAfter: until, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment})
+	if err == nil {
+		t.signers[key] = id
+	}
+	return id, err
 }
 
-// signerRequest is a signer of the S/MIME family with an RSA key, as the real one is.
-func signerRequest(name string, from, until time.Time) testpki.Request {
-	return testpki.Request{Subject: testpki.Subject{C: "FR", O: "SIGNATAIRE TEST", CN: name}, Key: testpki.RSA2048,
-		NotBefore: from, NotAfter: until, Usages: []x509.ExtKeyUsage{x509.ExtKeyUsageEmailProtection},
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageContentCommitment}
+type signerKey struct {
+	by    *testpki.PKI
+	name  string
+	until time.Time
 }
 
 // revoke publishes a list that names one more peer, and writes when.
