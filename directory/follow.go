@@ -100,8 +100,8 @@ func (s *session) drain(e syncEvent, events <-chan syncEvent) (batch []change, e
 			return batch, s.ended(e.err)
 		case e.done != nil:
 			return batch, s.ended(nil)
-		case e.entry != nil && e.state != nil:
-			batch = s.live(batch, e.state, e.entry)
+		case e.entry && e.state != nil:
+			batch = s.live(batch, e)
 		case e.info != nil:
 			batch = s.liveInfo(batch, e.info)
 		}
@@ -116,16 +116,15 @@ func (s *session) drain(e syncEvent, events <-chan syncEvent) (batch []change, e
 	}
 }
 
-func (s *session) live(batch []change, state *ldap.ControlSyncState, e *ldap.Entry) []change {
-	s.keep(state.Cookie)
-	key := string(state.EntryUUID[:])
-	switch state.State {
-	case ldap.SyncStateDelete:
-		return append(batch, change{key: key})
-	case ldap.SyncStatePresent:
+func (s *session) live(batch []change, e syncEvent) []change {
+	s.keep(e.state.cookie)
+	switch e.state.state {
+	case stateDelete:
+		return append(batch, change{key: string(e.state.id[:])})
+	case statePresent:
 		return batch
 	}
-	c, err := s.l.change(key, e)
+	c, err := e.change()
 	if err != nil {
 		// What is held of it stays until the next full reading, where such entries are counted and judged together.
 		if s.unusables++; s.unusables == 1 {
@@ -136,12 +135,12 @@ func (s *session) live(batch []change, state *ldap.ControlSyncState, e *ldap.Ent
 	return append(batch, c)
 }
 
-func (s *session) liveInfo(batch []change, i *ldap.ControlSyncInfo) []change {
+func (s *session) liveInfo(batch []change, i *syncInfo) []change {
 	switch {
-	case i.NewCookie != nil:
-		s.keep(i.NewCookie.Cookie) // the library of today loses it: then a resumption is longer, not wrong
-	case i.SyncIdSet != nil && i.SyncIdSet.RefreshDeletes:
-		for _, id := range i.SyncIdSet.SyncUUIDs {
+	case i.kind == infoCookie:
+		s.keep(i.cookie)
+	case i.kind == infoSet && i.flag:
+		for _, id := range i.ids {
 			batch = append(batch, change{key: string(id[:])})
 		}
 	}

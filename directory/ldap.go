@@ -1,6 +1,7 @@
 package directory
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -27,14 +28,7 @@ const maxSecret = 4096 // octets of a password file
 func (l *LDAPConfig) dial(ctx context.Context) (_ *ldap.Conn, err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.ConnectTimeout)
 	defer cancel()
-	defer func() {
-		if err != nil {
-			if ctx.Err() != nil {
-				err = fmt.Errorf("%w (gave up: %w)", err, ctx.Err())
-			}
-			err = fmt.Errorf("%w: %s: %w", ErrUnavailable, l.URL, err)
-		}
-	}()
+	defer func() { err = l.dialError(ctx, err) }()
 	u, err := url.Parse(l.URL)
 	if err != nil {
 		return nil, err
@@ -62,6 +56,16 @@ func (l *LDAPConfig) dial(ctx context.Context) (_ *ldap.Conn, err error) {
 		return nil, err
 	}
 	return conn, nil
+}
+
+func (l *LDAPConfig) dialError(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w (gave up: %w)", err, ctx.Err())
+	}
+	return fmt.Errorf("%w: %s: %w", ErrUnavailable, l.URL, err)
 }
 
 func (l *LDAPConfig) connect(ctx context.Context, u *url.URL, conf *tls.Config) (net.Conn, error) {
@@ -158,25 +162,15 @@ func (a Attributes) fields() [recordFields]string {
 		a.Name, a.GivenName, a.StructureName, a.Service, a.Postcode, a.Town, "-"}
 }
 
-// records are the rows of an LDAP entry, one for each address it holds.
-func (a Attributes) records(e *ldap.Entry) ([]*record, error) {
-	row, mails, err := a.row(e)
-	if err != nil {
-		return nil, err
-	}
-	var out []*record
-	for _, mail := range mails {
-		r := row
-		r[fieldAddress] = mail
-		out = append(out, &r)
-	}
-	return out, nil
+// addEntry puts an LDAP entry into a builder.
+func (a Attributes) addEntry(b *builder, e *ldap.Entry) error {
+	row, mails := a.row(e)
+	return addRows(b, nil, row, mails)
 }
 
-// addEntry puts an LDAP entry into a builder, under a key or nil.
-func (a Attributes) addEntry(b *builder, key []byte, e *ldap.Entry) error {
-	row, mails, err := a.row(e)
-	if err != nil {
+// addRows puts the rows of an entry into a builder, one for each address, under a key or nil.
+func addRows(b *builder, key []byte, row record, mails [][]byte) error {
+	if err := usableRow(&row, mails); err != nil {
 		return err
 	}
 	for _, mail := range mails {
@@ -189,7 +183,7 @@ func (a Attributes) addEntry(b *builder, key []byte, e *ldap.Entry) error {
 }
 
 // row gives the fields of an entry, all but its addresses, and these.
-func (a Attributes) row(e *ldap.Entry) (row record, mails [][]byte, err error) {
+func (a Attributes) row(e *ldap.Entry) (row record, mails [][]byte) {
 	for i, name := range a.fields() {
 		for _, attr := range e.Attributes {
 			if name == "-" || !strings.EqualFold(attr.Name, name) || len(attr.ByteValues) == 0 {
@@ -201,20 +195,27 @@ func (a Attributes) row(e *ldap.Entry) (row record, mails [][]byte, err error) {
 			row[i] = attr.ByteValues[0]
 		}
 	}
-	row[1] = []byte(strings.ToUpper(string(row[1])))
-	row[2] = []byte(structureType(string(row[2])))
-	if len(row[1]) == 0 || len(row[1]) > maxKind {
-		return row, nil, errors.New("no type of BAL")
+	return row, mails
+}
+
+// usableRow puts words of the server into ours, and says why an entry cannot be used.
+func usableRow(row *record, mails [][]byte) error {
+	row[fieldKind] = bytes.ToUpper(row[fieldKind])
+	if len(row[2]) > 0 {
+		row[2] = []byte(structureType(string(row[2])))
+	}
+	if len(row[fieldKind]) == 0 || len(row[fieldKind]) > maxKind {
+		return errors.New("no type of BAL")
 	}
 	for _, mail := range mails {
 		if !validAddress(mail) {
-			return row, nil, errors.New("no address of the form local@domain")
+			return errors.New("no address of the form local@domain")
 		}
 	}
 	if len(mails) == 0 {
-		return row, nil, errors.New("no address")
+		return errors.New("no address")
 	}
-	return row, mails, nil
+	return nil
 }
 
 // readPages reads all rows, page by page, on a connection of its own: a long search holds up every other request on its
@@ -289,7 +290,8 @@ func (r *reading) page(ctx context.Context, paging *ldap.ControlPaging) (*ldap.C
 			answer = c
 		}
 		if e := res.Entry(); e != nil {
-			if err := r.take(nil, e); err != nil {
+			row, mails := r.cfg.Attributes.row(e)
+			if err := r.take(nil, row, mails); err != nil {
 				return nil, err
 			}
 		}
@@ -310,12 +312,12 @@ func (r *reading) page(ctx context.Context, paging *ldap.ControlPaging) (*ldap.C
 	return answer, nil
 }
 
-func (r *reading) take(key []byte, e *ldap.Entry) error {
+func (r *reading) take(key []byte, row record, mails [][]byte) error {
 	r.seen++
 	if r.seen > r.cfg.MaxRows {
 		return fmt.Errorf("%w: more than %d rows", ErrTooLarge, r.cfg.MaxRows)
 	}
-	if err := r.cfg.Attributes.addEntry(r.b, key, e); err != nil {
+	if err := addRows(r.b, key, row, mails); err != nil {
 		r.faults++
 		if r.firstFault == "" {
 			r.firstFault = fmt.Sprintf("entry %d: %v", r.seen, err)

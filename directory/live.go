@@ -183,7 +183,7 @@ func (l *live) search(conn *ldap.Conn, address string) ([]Entry, error) {
 	}
 	b := newBuilder(len(res.Entries))
 	for _, e := range res.Entries {
-		if err := l.cfg.Attributes.addEntry(b, nil, e); err != nil {
+		if err := l.cfg.Attributes.addEntry(b, e); err != nil {
 			return nil, err
 		}
 	}

@@ -35,10 +35,9 @@ var (
 
 // session is one search with the sync control, from the first result to the end of the connection.
 type session struct {
-	d    *Directory
-	f    *feed
-	l    *LDAPConfig
-	conn *ldap.Conn
+	d *Directory
+	f *feed
+	l *LDAPConfig
 
 	cookie []byte // that was sent; nil: from nothing
 	next   []byte // that stands for what was received
@@ -78,14 +77,14 @@ func (d *Directory) synchronise(ctx context.Context, f *feed, persist bool) erro
 func (d *Directory) runSession(ctx context.Context, f *feed, cookie []byte, persist bool) error {
 	l := d.cfg.LDAP
 	began := d.cfg.Now()
-	conn, err := l.dial(ctx)
+	conn, err := l.dialStream(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s := &session{d: d, f: f, l: l, conn: conn, cookie: cookie}
+	s := &session{d: d, f: f, l: l, cookie: cookie}
 	if cookie == nil {
 		s.b, s.seed, s.once = d.newBuilder(f, 0), maphash.MakeSeed(), make(map[uint64]struct{})
 		s.read = reading{cfg: l, b: s.b}
@@ -97,7 +96,14 @@ func (d *Directory) runSession(ctx context.Context, f *feed, cookie []byte, pers
 	} else {
 		s.named, s.deletes = make(map[[16]byte]struct{}), make(map[string]struct{})
 	}
-	events := pump(ctx, conn, l, cookie, persist)
+	mode := ldap.SyncRequestModeRefreshOnly
+	if persist {
+		mode = ldap.SyncRequestModeRefreshAndPersist
+	}
+	if err := conn.search(l, ldap.NewControlSyncRequest(mode, cookie, false)); err != nil {
+		return err
+	}
+	events := pump(ctx, conn, l.Attributes.wire())
 	if err := s.refresh(ctx, events); err != nil {
 		return err
 	}
@@ -114,50 +120,38 @@ func (d *Directory) runSession(ctx context.Context, f *feed, cookie []byte, pers
 
 // syncEvent is one result of the search, or its end.
 type syncEvent struct {
-	entry *ldap.Entry
-	state *ldap.ControlSyncState
-	info  *ldap.ControlSyncInfo
-	done  *ldap.ControlSyncDone
-	ended bool  // the last event; after it the channel stays open and silent
-	err   error // with ended; nil: the search ended in good order, or the library did not notice
+	entry bool
+	row   record   // of an entry, all but its addresses
+	mails [][]byte // these
+	state *syncState
+	info  *syncInfo
+	done  *syncInfo
+	ended bool  // the last event; with done the search ended in good order
+	err   error // with ended
 }
 
-// pump starts the search and drains it into a queue of ours until ctx ends or it does.
-func pump(ctx context.Context, conn *ldap.Conn, l *LDAPConfig, cookie []byte, persist bool) <-chan syncEvent {
-	mode := ldap.SyncRequestModeRefreshOnly
-	if persist {
-		mode = ldap.SyncRequestModeRefreshAndPersist
-	}
-	// The library adds its control to the request: it is made anew for each search.
-	req := ldap.NewSearchRequest(l.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false, l.Filter, l.Attributes.names(), nil)
-	res := conn.Syncrepl(ctx, req, syncBuffer, mode, cookie, false)
+// pump drains a search into a queue of ours until ctx ends or it does; the last event is its end.
+func pump(ctx context.Context, conn *stream, names *attributeNames) <-chan syncEvent {
 	events := make(chan syncEvent, syncBuffer)
 	go func() {
-		send := func(e syncEvent) bool {
+		for {
+			var e syncEvent
+			msg, err := conn.next()
+			if err == nil {
+				e, err = names.parseEvent(msg)
+			}
+			if err != nil {
+				e = syncEvent{ended: true, err: err}
+			}
 			select {
 			case events <- e:
-				return true
 			case <-ctx.Done():
-				return false
+				return
 			}
-		}
-		for res.Next() {
-			e := syncEvent{entry: res.Entry()}
-			for _, c := range res.Controls() {
-				switch c := c.(type) {
-				case *ldap.ControlSyncState:
-					e.state = c
-				case *ldap.ControlSyncInfo:
-					e.info = c
-				case *ldap.ControlSyncDone:
-					e.done = c
-				}
-			}
-			if !send(e) {
+			if e.ended {
 				return
 			}
 		}
-		send(syncEvent{ended: true, err: res.Err()})
 	}()
 	return events
 }
@@ -169,15 +163,15 @@ func (s *session) refresh(ctx context.Context, events <-chan syncEvent) error {
 	for {
 		var e syncEvent
 		select {
-		case <-ctx.Done(): // the library would end without an error
+		case <-ctx.Done():
 			return ctx.Err()
 		case <-silence.C:
 			return fmt.Errorf("%w: no progress for %v", ErrUnavailable, s.l.ProgressTimeout)
 		case e = <-events:
 		}
 		silence.Reset(s.l.ProgressTimeout)
-		if e.ended {
-			if e.err == nil && !s.conn.IsClosing() && s.conn.GetLastError() == nil {
+		if e.ended && (e.err != nil || e.done == nil) {
+			if e.err == nil {
 				return errNoSync // it ended in good order, without the control that belongs there
 			}
 			return s.ended(e.err)
@@ -216,35 +210,35 @@ func answered(err error) bool {
 // take is one result of the first stage; complete: it was its end.
 func (s *session) take(e syncEvent) (complete bool, err error) {
 	switch {
-	case e.entry != nil && e.state == nil:
+	case e.entry && e.state == nil:
 		return false, errNoSync // it ignores the control, critical as it is
-	case e.entry != nil:
+	case e.entry:
 		s.any = true
-		return false, s.entry(e.state, e.entry)
+		return false, s.entry(e)
 	case e.info != nil:
 		return s.info(e.info)
 	case e.done != nil:
-		s.keep(e.done.Cookie)
-		s.sweep = s.sweep || !e.done.RefreshDeletes
+		s.keep(e.done.cookie)
+		s.sweep = s.sweep || !e.done.flag
 		return true, nil
 	}
 	return false, nil // a referral: what it points at is not ours to read
 }
 
-func (s *session) info(i *ldap.ControlSyncInfo) (complete bool, err error) {
-	switch {
-	case i.RefreshDelete != nil:
-		s.keep(i.RefreshDelete.Cookie)
-		return i.RefreshDelete.RefreshDone, nil
-	case i.RefreshPresent != nil:
-		s.keep(i.RefreshPresent.Cookie)
+func (s *session) info(i *syncInfo) (complete bool, err error) {
+	switch i.kind {
+	case infoDelete:
+		s.keep(i.cookie)
+		return i.flag, nil
+	case infoPresent:
+		s.keep(i.cookie)
 		s.sweep = true
-		return i.RefreshPresent.RefreshDone, nil
-	case i.SyncIdSet != nil:
+		return i.flag, nil
+	case infoSet:
 		s.any = true
 		// Its cookie is not one to go on from: it stands for a part of the refresh.
-		for _, id := range i.SyncIdSet.SyncUUIDs {
-			if err := s.id(id, i.SyncIdSet.RefreshDeletes); err != nil {
+		for _, id := range i.ids {
+			if err := s.id(id, i.flag); err != nil {
 				return false, err
 			}
 		}
@@ -276,13 +270,13 @@ func (s *session) gone(key string) {
 }
 
 // entry takes an entry of the first stage. Add and modify are one thing: a resumption sends what was modified as added.
-func (s *session) entry(state *ldap.ControlSyncState, e *ldap.Entry) error {
-	id := [16]byte(state.EntryUUID)
+func (s *session) entry(e syncEvent) error {
+	id := e.state.id
 	key := string(id[:])
-	switch state.State {
-	case ldap.SyncStateDelete:
+	switch e.state.state {
+	case stateDelete:
 		return s.id(id, true)
-	case ldap.SyncStatePresent:
+	case statePresent:
 		return s.id(id, false)
 	}
 	if s.b != nil {
@@ -292,7 +286,7 @@ func (s *session) entry(state *ldap.ControlSyncState, e *ldap.Entry) error {
 	if len(s.changes) >= maxResume {
 		return fmt.Errorf("%w: it sends more than %d entries", errReload, maxResume)
 	}
-	if c, err := s.l.change(key, e); err != nil {
+	if c, err := e.change(); err != nil {
 		s.unusables++
 	} else {
 		s.changes = append(s.changes, c)
@@ -302,29 +296,36 @@ func (s *session) entry(state *ldap.ControlSyncState, e *ldap.Entry) error {
 
 // load puts an entry into the new content, a second word on the same one into what is applied to it afterwards. Two keys
 // of one hash only make the first of them such a word, which is right, too.
-func (s *session) load(key string, e *ldap.Entry) error {
+func (s *session) load(key string, e syncEvent) error {
 	h := maphash.String(s.seed, key)
 	if _, again := s.once[h]; !again {
 		s.once[h] = struct{}{}
-		return s.read.take([]byte(key), e)
+		return s.read.take(e.state.id[:], e.row, e.mails)
 	}
 	if len(s.late) >= maxResume {
 		return fmt.Errorf("%w: the server sends entries over and over", ErrFormat)
 	}
-	if c, err := s.l.change(key, e); err == nil {
+	if c, err := e.change(); err == nil {
 		s.late = append(s.late, c)
 	}
 	return nil
 }
 
 // change is what an entry says of its key.
-func (l *LDAPConfig) change(key string, e *ldap.Entry) (change, error) {
-	rows, err := l.Attributes.records(e)
-	c := change{key, rows}
-	if err == nil && !c.valid() {
-		err = fmt.Errorf("%w: one of its fields", ErrTooLarge)
+func (e *syncEvent) change() (change, error) {
+	c := change{key: string(e.state.id[:])}
+	if err := usableRow(&e.row, e.mails); err != nil {
+		return c, err
 	}
-	return c, err
+	for _, mail := range e.mails {
+		r := e.row
+		r[fieldAddress] = mail
+		c.rows = append(c.rows, &r)
+	}
+	if !c.valid() {
+		return c, fmt.Errorf("%w: one of its fields", ErrTooLarge)
+	}
+	return c, nil
 }
 
 // keep notes the cookie of a result.
