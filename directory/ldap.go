@@ -219,25 +219,30 @@ func usableRow(row *record, mails [][]byte) error {
 }
 
 // readPages reads all rows, page by page, on a connection of its own: a long search holds up every other request on its
-// connection, and a limit of the library counts from the start of a search, not from its last sign of life.
+// connection.
 func (d *Directory) readPages(ctx context.Context) (*image, error) {
 	l := d.cfg.LDAP
 	began := d.cfg.Now()
-	conn, err := l.dial(ctx)
+	conn, err := l.dialStream(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
 	// The watchdog: a server that stops in mid-answer is not noticed otherwise.
 	dog := time.AfterFunc(l.ProgressTimeout, func() {
 		cancel(fmt.Errorf("%w: no progress for %v", ErrUnavailable, l.ProgressTimeout))
 	})
 	defer dog.Stop()
 	r := reading{cfg: l, conn: conn, b: d.newBuilder(d.feed("ldap"), 0), alive: func() { dog.Reset(l.ProgressTimeout) }}
-	if err := r.pages(ctx); err != nil {
+	if err := r.pages(); err != nil {
 		r.b.abandon()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return nil, err
 	}
 	img, err := r.b.image()
@@ -251,7 +256,7 @@ func (d *Directory) readPages(ctx context.Context) (*image, error) {
 // reading is one full read over LDAP.
 type reading struct {
 	cfg        *LDAPConfig
-	conn       *ldap.Conn
+	conn       *stream
 	b          *builder
 	alive      func()
 	seen       int
@@ -260,56 +265,51 @@ type reading struct {
 }
 
 // pages follows the cookie of RFC 2696 to the end. A server without paged results sends everything in one page.
-func (r *reading) pages(ctx context.Context) error {
+func (r *reading) pages() error {
 	paging := ldap.NewControlPaging(r.cfg.PageSize)
 	for {
 		before := r.seen
-		answer, err := r.page(ctx, paging)
-		if err != nil {
+		cookie, err := r.page(paging)
+		if err != nil || len(cookie) == 0 {
 			return err
-		}
-		if answer == nil || len(answer.Cookie) == 0 {
-			return nil
 		}
 		if r.seen == before {
 			return fmt.Errorf("%w: an empty page that is not the last", ErrPartial)
 		}
-		paging.SetCookie(answer.Cookie)
+		paging.SetCookie(cookie)
 	}
 }
 
-// page takes one page; it gives the server's paging control, nil without one.
-func (r *reading) page(ctx context.Context, paging *ldap.ControlPaging) (*ldap.ControlPaging, error) {
-	req := ldap.NewSearchRequest(r.cfg.BaseDN, ldap.ScopeWholeSubtree, ldap.NeverDerefAliases, 0, 0, false, r.cfg.Filter,
-		r.cfg.Attributes.names(), []ldap.Control{paging})
-	res := r.conn.SearchAsync(ctx, req, 64)
-	var answer *ldap.ControlPaging
-	for res.Next() {
-		r.alive()
-		if c, ok := ldap.FindControl(res.Controls(), ldap.ControlTypePaging).(*ldap.ControlPaging); ok {
-			answer = c
+// page takes one page; it gives the server's cookie, nil after the last one.
+func (r *reading) page(paging *ldap.ControlPaging) ([]byte, error) {
+	if err := r.conn.search(r.cfg, paging); err != nil {
+		return nil, err
+	}
+	names := r.cfg.Attributes.wire()
+	for {
+		var e syncEvent
+		msg, err := r.conn.next()
+		if err == nil {
+			e, err = names.parseEvent(msg)
 		}
-		if e := res.Entry(); e != nil {
-			row, mails := r.cfg.Attributes.row(e)
-			if err := r.take(nil, row, mails); err != nil {
+		if err != nil {
+			return nil, fmt.Errorf("%w: after %d rows: %w", ErrPartial, r.seen, err)
+		}
+		r.alive()
+		switch {
+		case e.entry:
+			if err := r.take(nil, e.row, e.mails); err != nil {
 				return nil, err
 			}
+		case e.ended && e.err == nil:
+			return bytes.Clone(e.page), nil
+		case e.ended && (!answered(e.err) || ldap.IsErrorAnyOf(e.err, ldap.LDAPResultSizeLimitExceeded,
+			ldap.LDAPResultTimeLimitExceeded, ldap.LDAPResultAdminLimitExceeded)):
+			return nil, fmt.Errorf("%w: after %d rows: %w", ErrPartial, r.seen, e.err)
+		case e.ended:
+			return nil, fmt.Errorf("search below %q: %w", r.cfg.BaseDN, e.err)
 		}
 	}
-	switch err := res.Err(); {
-	case ctx.Err() != nil: // the library ends without an error then
-		return nil, context.Cause(ctx)
-	case ldap.IsErrorAnyOf(err, ldap.LDAPResultSizeLimitExceeded, ldap.LDAPResultTimeLimitExceeded, ldap.LDAPResultAdminLimitExceeded):
-		return nil, fmt.Errorf("%w: after %d rows: %w", ErrPartial, r.seen, err)
-	case err != nil && !answered(err):
-		return nil, fmt.Errorf("%w: after %d rows: %w", ErrPartial, r.seen, err)
-	case err != nil:
-		return nil, fmt.Errorf("search below %q: %w", r.cfg.BaseDN, err)
-	case answer == nil && (r.conn.IsClosing() || r.conn.GetLastError() != nil):
-		// On a connection that is already closing the library ends a search without an error.
-		return nil, fmt.Errorf("%w: the connection ended after %d rows", ErrPartial, r.seen)
-	}
-	return answer, nil
 }
 
 func (r *reading) take(key []byte, row record, mails [][]byte) error {

@@ -126,8 +126,9 @@ type syncEvent struct {
 	state *syncState
 	info  *syncInfo
 	done  *syncInfo
-	ended bool  // the last event; with done the search ended in good order
-	err   error // with ended
+	page  []byte // cookie of paged results, with ended
+	ended bool   // the last event; with done the search ended in good order
+	err   error  // with ended
 }
 
 // pump drains a search into a queue of ours until ctx ends or it does; the last event is its end.

@@ -127,6 +127,10 @@ func TestSyncFollowsChanges(t *testing.T) {
 	m.wait("into the filter", func() bool { return m.knows(renamed) })
 	s.Set(moulinBAL, "mail", moulinBAL, "second@test-officines.mssante.fr")
 	m.wait("a second address", func() bool { return m.knows("second@test-officines.mssante.fr") && m.knows(moulinBAL) })
+	cookie := func() string { return string(m.feeds[0].image.Load().cookie) }
+	before := cookie()
+	s.AddBAL("cabinet@test-officines.mssante.fr", "CAB", "")
+	m.wait("a cookie for what does not concern us", func() bool { return cookie() != before })
 	s.DeleteBAL(renamed)
 	m.wait("delete", func() bool { return !m.knows(renamed) })
 	if full, _ := m.sessions(); full != 1 {

@@ -339,7 +339,7 @@ func (a *attributeNames) parseValues(name, set []byte, e *syncEvent) error {
 	return nil
 }
 
-// parseControls reads the sync controls of an entry or of the end; others are passed over.
+// parseControls reads the controls of content synchronisation and of pages; others are passed over.
 func parseControls(b []byte, e *syncEvent) error {
 	tag, list, _, ok := tlv(b)
 	if len(b) == 0 {
@@ -372,6 +372,13 @@ func parseControls(b []byte, e *syncEvent) error {
 			e.done = &syncInfo{}
 			if value, _, err = expect(value, tagSequence); err == nil {
 				err = e.done.parse(value)
+			}
+		case ldap.ControlTypePaging: // RFC 2696: an estimate, the cookie
+			if value, _, err = expect(value, tagSequence); err == nil {
+				if _, _, value, ok = tlv(value); !ok {
+					return errWire
+				}
+				e.page, _, err = expect(value, tagOctets)
 			}
 		}
 		if err != nil {
