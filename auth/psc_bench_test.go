@@ -26,7 +26,7 @@ func BenchmarkWarmToken(b *testing.B) {
 func TestTokensInMemory(t *testing.T) {
 	w := newPSC(t, func(c *auth.PSCConfig) { c.Introspect = false })
 	w.in(pharmacy, w.p.Token(psctest.Claims{Username: anneID}))
-	n := 600 // signing takes the time of this test; a part of the tokens takes that part of the room
+	n := 400 // signing takes the time of this test; a part of the tokens takes that part of the room
 	heap := func() int64 {
 		var m runtime.MemStats
 		runtime.GC()

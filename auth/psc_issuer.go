@@ -29,7 +29,7 @@ const (
 	maxKeys       = 64               // in a set
 	keysFresh     = 10 * time.Minute // after which the keys are asked for again, in the background
 	keysUsable    = 24 * time.Hour   // after which keys that could not be renewed are believed no longer
-	keysPause     = 10 * time.Second // between two readings that an unknown key asks for
+	keysPause     = 2 * time.Second  // between two readings that an unknown key asks for
 	metadataFresh = time.Hour
 )
 
@@ -116,7 +116,8 @@ func (i *issuer) verified(ctx context.Context, kid string, verify func(*jose.JSO
 			}
 		}
 		if try > 0 || usable && age < keysPause {
-			return nil, forged("TokenKeyUnknown")
+			// Not a guess for sure: an issuer may sign with a key before it publishes it.
+			return nil, refused("TokenKeyUnknown", "")
 		}
 		if err := i.renew(ctx); err != nil {
 			return nil, err

@@ -322,6 +322,7 @@ func TestKeyRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.freeze(true)
 	before := w.p.Calls("/keys")
 	c := map[string]any{"iss": w.p.URL, "exp": w.now().Add(time.Hour).Unix(), "preferred_username": anneID}
 	for i := range 20 {
