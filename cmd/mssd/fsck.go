@@ -99,7 +99,7 @@ func fsck(ctx context.Context, c *admin.Client, dir, key string, bodies bool, p 
 		return doc, "", fmt.Errorf("%s: a process has this store open but does not answer on %s; give its socket with --socket", dir, c.Socket)
 	}
 	if err != nil {
-		return doc, "", fmt.Errorf("%s: %w", dir, err)
+		return doc, "", openError(dir, err)
 	}
 	doc, err = admin.CheckStore(ctx, st, bodies, p)
 	if cerr := st.Close(); err == nil {

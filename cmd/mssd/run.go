@@ -143,7 +143,7 @@ func (d *daemon) openStore() error {
 	case errors.Is(err, store.ErrMasterKey):
 		return fmt.Errorf("%s: the store cannot be opened without its key: %w; store.master_key names the file, mssd keys list says which key is wanted", d.cfg.DataDir, err)
 	case err != nil:
-		return fmt.Errorf("%s: cannot open the store: %w", d.cfg.DataDir, err)
+		return openError(d.cfg.DataDir, err)
 	}
 	d.store = st
 	if d.opt.Create {
