@@ -30,7 +30,7 @@ type guard struct {
 	lost func(error) // told once
 	bad  atomic.Bool
 	once sync.Once
-	err  error // set before bad
+	err  error // set, and told, before bad
 	// stuck: bbolt fell where it holds locks, closing it would wait for ever.
 	stuck atomic.Bool
 
@@ -50,10 +50,10 @@ func (g *guard) check() error {
 func (g *guard) give(what any) error {
 	g.once.Do(func() {
 		g.err = fmt.Errorf("%w: %s: %v", ErrCorrupt, g.name, what)
-		g.bad.Store(true)
-		if g.lost != nil {
+		if g.lost != nil { // first: who finds it bad may make something of it that says less
 			g.lost(g.err)
 		}
+		g.bad.Store(true)
 	})
 	return g.err
 }
