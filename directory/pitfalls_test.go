@@ -21,8 +21,6 @@ import (
 func TestFeedStuck(t *testing.T) {
 	s := slapdtest.StartWith(t, []slapdtest.Option{slapdtest.Database("dbnosync")})
 	m := newMirror(t, LDAPConfig{URL: s.URL})
-	m.cfg.LiveDeadline = 10 * time.Second
-	m.reopen()
 	m.run()
 	const many = 3*syncBuffer + 100
 	name := func(i int) string { return fmt.Sprintf("bal%d@test-officines.mssante.fr", i) }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"strings"
 	"time"
 
@@ -358,8 +359,11 @@ func (s *session) apply(began time.Time) error {
 	if s.sweep {
 		swept := make(map[string]struct{})
 		held.eachKey(func(key []byte) {
+			if len(key) != 16 {
+				return // not of this server
+			}
 			_, dup := swept[string(key)]
-			if _, ok := s.named[[16]byte(key)]; !ok && !dup && len(key) == 16 {
+			if _, named := s.named[[16]byte(key)]; !named && !dup {
 				swept[string(key)] = struct{}{}
 				cs = append(cs, change{key: string(key)})
 			}
@@ -456,7 +460,7 @@ func mergeCookies(old, latest []byte) []byte {
 		}
 	}
 	for _, sid := range b.order {
-		if !contains(a.order, sid) {
+		if !slices.Contains(a.order, sid) {
 			a.order = append(a.order, sid)
 		}
 	}
@@ -491,13 +495,4 @@ func parseCookie(s string) (c openLDAPCookie, ok bool) {
 		c.csns[parts[2]] = csn
 	}
 	return c, true
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
-			return true
-		}
-	}
-	return false
 }

@@ -51,7 +51,7 @@ func (l *lockedBuffer) String() string {
 func newMirror(t *testing.T, l LDAPConfig) *mirror {
 	t.Helper()
 	m := &mirror{t: t, log: &lockedBuffer{}}
-	m.cfg = Config{LDAP: &l, StateDir: t.TempDir(), RetryAfter: 20 * time.Millisecond, Log: slog.New(slog.NewTextHandler(m.log, nil))}
+	m.cfg = Config{LDAP: &l, StateDir: t.TempDir(), RetryAfter: 20 * time.Millisecond, LiveDeadline: 10 * time.Second, Log: slog.New(slog.NewTextHandler(m.log, nil))}
 	m.Directory = open(t, m.cfg)
 	t.Cleanup(m.stop)
 	return m
@@ -291,10 +291,10 @@ func TestSyncOutages(t *testing.T) {
 // TestSyncStaysIdle: a healthy stream on which nothing happens is not ended, and the image does not grow old.
 func TestSyncStaysIdle(t *testing.T) {
 	s := slapdtest.Start(t)
-	m := newMirror(t, LDAPConfig{URL: s.URL, ProgressTimeout: 300 * time.Millisecond})
+	m := newMirror(t, LDAPConfig{URL: s.URL, ProgressTimeout: 3 * time.Second, ConnectTimeout: 2 * time.Second})
 	m.run()
 	first := m.Status().Feeds[0].Generated
-	m.wait("in step ten times longer than the timeout", func() bool { return m.Status().Feeds[0].Generated.Sub(first) > 3*time.Second })
+	m.wait("in step longer than any timeout", func() bool { return m.Status().Feeds[0].Generated.Sub(first) > 5*time.Second })
 	if full, resumed := m.sessions(); full != 1 || resumed != 0 {
 		t.Errorf("%d contents, %d resumptions\n%s", full, resumed, m.log)
 	}

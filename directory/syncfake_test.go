@@ -353,7 +353,7 @@ func TestSyncDeadStream(t *testing.T) {
 		conns.Range(func(in, out any) bool { _ = in.(net.Conn).Close(); _ = out.(net.Conn).Close(); return true })
 		all.Wait()
 	})
-	m := newMirror(t, LDAPConfig{URL: "ldap://" + ln.Addr().String(), ProgressTimeout: 900 * time.Millisecond})
+	m := newMirror(t, LDAPConfig{URL: "ldap://" + ln.Addr().String(), ProgressTimeout: 3 * time.Second})
 	t.Cleanup(m.stop) // before the proxy goes
 	m.run()
 	swallow.Store(true)
