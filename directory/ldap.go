@@ -25,37 +25,50 @@ func init() { ber.MaxPacketLengthBytes = 16 << 20 }
 const maxSecret = 4096 // octets of a password file
 
 // dial connects, secures and binds, all within ctx and ConnectTimeout.
-func (l *LDAPConfig) dial(ctx context.Context) (_ *ldap.Conn, err error) {
+func (l *LDAPConfig) dial(ctx context.Context) (*ldap.Conn, error) {
+	return reach(ctx, l, func(_ context.Context, nc net.Conn, conf *tls.Config, secret string) (*ldap.Conn, error) {
+		conn := ldap.NewConn(nc, strings.HasPrefix(l.URL, "ldaps:"))
+		conn.Start()
+		if err := l.open(conn, conf, secret); err != nil {
+			_ = conn.Close()
+			return nil, err
+		}
+		return conn, nil
+	})
+}
+
+// reach connects within ctx and ConnectTimeout and has login make of the connection what is wanted, under TLS already where
+// the URL asks for it.
+func reach[T any](ctx context.Context, l *LDAPConfig, login func(context.Context, net.Conn, *tls.Config, string) (T, error)) (_ T, err error) {
+	var none T
 	ctx, cancel := context.WithTimeout(ctx, l.ConnectTimeout)
 	defer cancel()
 	defer func() { err = l.dialError(ctx, err) }()
 	u, err := url.Parse(l.URL)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
 	secret, err := l.secret()
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	tlsConf, err := l.tls(u.Hostname())
+	conf, err := l.tls(u.Hostname())
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	nc, err := l.connect(ctx, u, tlsConf)
+	nc, err := l.connect(ctx, u, conf)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
-	conn := ldap.NewConn(nc, u.Scheme == "ldaps")
 	// StartTLS and Bind wait without limit: closing the socket under them ends the wait.
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	defer stop()
-	conn.Start()
-	if err := l.open(conn, tlsConf, secret); err != nil {
+	v, err := login(ctx, nc, conf, secret)
+	if err != nil {
 		_ = nc.Close()
-		_ = conn.Close()
-		return nil, err
+		return none, err
 	}
-	return conn, nil
+	return v, nil
 }
 
 func (l *LDAPConfig) dialError(ctx context.Context, err error) error {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 
 	ber "github.com/go-asn1-ber/asn1-ber"
 	"github.com/go-ldap/ldap/v3"
@@ -42,34 +41,14 @@ type stream struct {
 }
 
 // dialStream connects, secures and binds, all within ctx and ConnectTimeout.
-func (l *LDAPConfig) dialStream(ctx context.Context) (_ *stream, err error) {
-	ctx, cancel := context.WithTimeout(ctx, l.ConnectTimeout)
-	defer cancel()
-	defer func() { err = l.dialError(ctx, err) }()
-	u, err := url.Parse(l.URL)
-	if err != nil {
-		return nil, err
-	}
-	secret, err := l.secret()
-	if err != nil {
-		return nil, err
-	}
-	conf, err := l.tls(u.Hostname())
-	if err != nil {
-		return nil, err
-	}
-	nc, err := l.connect(ctx, u, conf)
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
-	defer stop()
-	secured, err := l.login(ctx, nc, conf, secret)
-	if err != nil {
-		_ = nc.Close()
-		return nil, err
-	}
-	return &stream{secured, bufio.NewReaderSize(secured, readerSize)}, nil
+func (l *LDAPConfig) dialStream(ctx context.Context) (*stream, error) {
+	return reach(ctx, l, func(ctx context.Context, nc net.Conn, conf *tls.Config, secret string) (*stream, error) {
+		secured, err := l.login(ctx, nc, conf, secret)
+		if err != nil {
+			return nil, err
+		}
+		return &stream{secured, bufio.NewReaderSize(secured, readerSize)}, nil
+	})
 }
 
 // login does StartTLS and the bind that are configured.
