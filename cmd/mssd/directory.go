@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,10 +73,19 @@ func showDirectory(w io.Writer, st directory.Status) {
 	}
 }
 
+// byKind is "ORG 5, PER 1".
+func byKind(rows map[string]int) string {
+	var out []string
+	for _, kind := range slices.Sorted(maps.Keys(rows)) {
+		out = append(out, fmt.Sprintf("%s %d", kind, rows[kind]))
+	}
+	return strings.Join(out, ", ")
+}
+
 func showFeed(w io.Writer, f directory.FeedStatus) {
 	row(w, "feed", f.Name)
 	if f.HasImage {
-		row(w, "  rows", fmt.Sprintf("%d %v, %d left out as faulty", f.Rows, f.RowsByKind, f.Faults))
+		row(w, "  rows", fmt.Sprintf("%d (%s), %d left out as faulty", f.Rows, byKind(f.RowsByKind), f.Faults))
 		row(w, "  generation", f.Generation)
 		row(w, "  age", seconds(f.AgeSeconds)+tooOld(f))
 		row(w, "  last change", moment(f.Changed))

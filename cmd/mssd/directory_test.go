@@ -48,7 +48,7 @@ func TestDirectoryByHand(t *testing.T) {
 	}
 	waitUntil(t, "the extraction to be read", func() bool {
 		out, err := h.run("directory", "status")
-		return err == nil && strings.Contains(out, "22 map[ORG:")
+		return err == nil && strings.Contains(out, "22 (ORG ")
 	})
 	expect(false, []string{"directory", "find", "moulin", "--town", "valclair", "--kind", "ORG"}, "pharmacie.du.moulin@test-officines.mssante.fr", "FINESS:990000119")
 	expect(false, []string{"directory", "find", "--person", "99900000037"}, "NOÉMIE TRÈFLEBLANC", "médecin")
@@ -89,14 +89,14 @@ func TestDirectoryByHand(t *testing.T) {
 	}
 	expect(false, []string{"directory", "find", "urgences"}, "urgences@test-ch-valclair.mssante.fr")
 	expect(true, []string{"directory", "accept", "ldap"}, "no feed of this name")
-	expect(false, []string{"directory", "accept", "extraction"}, "11 map[")
+	expect(false, []string{"directory", "accept", "extraction"}, "11 (ORG 6, PER 5)")
 	expect(true, []string{"directory", "find", "urgences"})
 	expect(true, []string{"directory", "accept", "extraction"}, "no refused reading")
 	must(t, h.stop())
 	// The next start has it without reading anything.
 	must(t, os.Remove(file))
 	h.start()
-	expect(false, []string{"directory", "status"}, "11 map[")
+	expect(false, []string{"directory", "status"}, "11 (ORG 6, PER 5)")
 }
 
 // waitUntil looks again and again until something is so.
