@@ -170,6 +170,9 @@ func (s *Store) retainExpunged() time.Duration {
 // events are those of each commit.
 func (s *Store) Expunge(ctx context.Context, op Expunge, events ...trace.Event) error {
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		res, err := s.Commit(ctx, &Batch{Ops: []Op{op}, Events: events})
 		if err != nil || len(res.Ops[0].Rest) == 0 {
 			return err

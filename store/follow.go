@@ -120,19 +120,31 @@ func (s *Store) Commits() uint64 {
 
 // Follow gives the commits that come after the one of that number: Commits(), or that of a copy. To make a copy of
 // a store in use, follow first, copy then, and skip what the copy holds. ErrBehind: these commits are no longer
-// known. Whoever follows never slows a commit down: at most 64 MiB are kept for all together. End it with Close.
+// known. It waits for a commit under way. Whoever follows never slows a commit down: at most 64 MiB are kept for all together. End it with Close.
 func (s *Store) Follow(after uint64) (*Follower, error) {
 	l := s.batchLog
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over {
-		return nil, ErrClosed
+	l.followers++
+	l.mu.Unlock()
+	f := &Follower{l: l, at: after}
+	// A commit that began when nobody followed is not written down: whoever begins waits until it is over.
+	if err := s.betweenCommits(context.Background(), func() {}); err != nil {
+		f.Close()
+		return nil, err
 	}
-	if after > l.last || after < l.last-uint64(len(l.kept)) {
+	l.mu.Lock()
+	known := after <= l.last && after >= l.last-uint64(len(l.kept))
+	over := l.over
+	l.mu.Unlock()
+	switch {
+	case over:
+		f.Close()
+		return nil, ErrClosed
+	case !known:
+		f.Close()
 		return nil, ErrBehind
 	}
-	l.followers++
-	return &Follower{l: l, at: after}, nil
+	return f, nil
 }
 
 // Next waits for the next commit. ErrBehind: it was too slow; ErrClosed: the store is closed or has failed, and all
