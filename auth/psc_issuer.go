@@ -170,6 +170,7 @@ func (i *issuer) readKeys() error {
 		where = m.JWKSURL
 	}
 	var keys []jose.JSONWebKey
+	asked := i.cfg.Now() // an answer may be as old as the question
 	err := i.ask(ctx, "keys", http.MethodGet, where, nil, func(body []byte) error {
 		var set struct {
 			Keys []json.RawMessage `json:"keys"`
@@ -195,7 +196,7 @@ func (i *issuer) readKeys() error {
 		return err
 	}
 	i.mu.Lock()
-	i.keys, i.keysAt = keys, i.cfg.Now()
+	i.keys, i.keysAt = keys, asked
 	i.mu.Unlock()
 	return nil
 }
