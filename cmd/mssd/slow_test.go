@@ -83,8 +83,17 @@ func TestSlowDisk(t *testing.T) {
 	t.Logf("the peer was told %v after %v", err, time.Since(began).Round(time.Millisecond))
 	// The committer is at it still: nothing new is taken, at once.
 	began = time.Now()
-	if _, err := c.cmd(250, "MAIL FROM:<274990000000145@%s>", patientDomain); !errors.As(err, &reply) || reply.Code != 451 {
-		t.Errorf("MAIL while the disk hangs: %v, want 451", err)
+	for {
+		_, err := c.cmd(250, "MAIL FROM:<274990000000145@%s>", patientDomain)
+		if errors.As(err, &reply) && reply.Code == 451 {
+			break
+		}
+		if err != nil || time.Since(began) > 2*time.Second { // the commit began a moment after the letter: it may not count as slow yet
+			t.Errorf("MAIL while the disk hangs: %v, want 451", err)
+			break
+		}
+		_, err = c.cmd(250, "RSET")
+		must(t, err)
 	}
 	if took := time.Since(began); took > 900*time.Millisecond {
 		t.Logf("MAIL was answered after %v", took) // a busy machine
