@@ -261,7 +261,7 @@ func TestBackupWhileServing(t *testing.T) {
 
 // plain runs a command that asks no daemon.
 func (h *house) plain(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "mssd", args...).CombinedOutput()
 	return string(out), err

@@ -237,7 +237,7 @@ func (h *house) signal(sig syscall.Signal) {
 
 // run runs the command line against the daemon.
 func (h *house) run(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "mssd", append(args, "--socket", h.socket)...)
 	var out bytes.Buffer

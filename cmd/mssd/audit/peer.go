@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -123,7 +124,7 @@ func broken(err error) error {
 		return errors.New(alertPrefix + strings.TrimPrefix(alert.Error(), "tls: "))
 	case errors.As(err, &op) && op.Op == "remote error":
 		return errors.New(alertPrefix + strings.TrimPrefix(op.Err.Error(), "tls: "))
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return errors.New("connection closed without an answer")
 	case errors.As(err, &ne) && ne.Timeout():
 		return fmt.Errorf("no answer within %v", patience)
