@@ -72,10 +72,15 @@ func TestKillLoss(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv("MSSD_CRASH_ROUNDS")); err == nil {
 		rounds = n
 	}
-	dir := filepath.Join(t.TempDir(), "s")
-	last := map[string]string{}
-	purged := 0
+	const fresh = 10 // rounds that one store lives: each reads all of it
+	var dir string
+	var last map[string]string
+	messages, purged := 0, 0
 	for round := range rounds {
+		if round%fresh == 0 {
+			messages += len(last)
+			dir, last = filepath.Join(t.TempDir(), "s"), map[string]string{}
+		}
 		from := time.Now()
 		runKilled(t, "MSSD_STORE_LOSS_CHILD="+dir, func(act string, id trace.ID) { last[id.String()] = act }, func(lines int) bool {
 			return lines > 300+round*77%400 && time.Since(from) > 2500*time.Millisecond // long enough for some to be let go
@@ -128,5 +133,5 @@ func TestKillLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d messages in %d rounds; %d times one was gone for good", len(last), rounds, purged)
+	t.Logf("%d messages in %d rounds; %d times one was gone for good", messages+len(last), rounds, purged)
 }
