@@ -9,10 +9,12 @@ import (
 	"mssd/tlsconf"
 )
 
-// AppFront is the front of applications, on the same addresses as that of persons: a client that names it in its TLS
-// handshake (SNI, RFC 6066, Section 3) is asked for a certificate, which is its login. Who names nothing meets the other.
+// AppFront is the front of applications: its clients are asked for a certificate, which is their login. On the addresses of
+// the front of persons these are the clients that name it in their TLS handshake (SNI, RFC 6066, Section 3); who names
+// nothing meets the other.
 type AppFront struct {
-	Hostname   string         // needed
+	Hostname   string         // needed, unless Alone
+	Alone      bool           // it has the addresses of this server to itself: whatever name a client says
 	TLS        *tlsconf.Front // needed: it asks for certificates
 	Mechanisms []string       // needed. PLAIN, LOGIN and the command LOGIN name the BAL; their password is not looked at
 }
@@ -20,10 +22,13 @@ type AppFront struct {
 // tlsConfig chooses the front of a handshake. The fronts have ticket keys of their own: a session of one is not resumed on
 // the other, so that nobody brings a certificate along.
 func (s *Server) tlsConfig() *tls.Config {
-	cfg := s.TLS.Config()
-	if s.App == nil {
-		return cfg
+	switch {
+	case s.App == nil:
+		return s.TLS.Config()
+	case s.App.Alone:
+		return s.App.TLS.Config()
 	}
+	cfg := s.TLS.Config()
 	cfg = cfg.Clone()
 	persons, apps := cfg.GetConfigForClient, s.App.TLS.Config().GetConfigForClient
 	cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
@@ -36,13 +41,14 @@ func (s *Server) tlsConfig() *tls.Config {
 }
 
 func (f *AppFront) named(name string) bool {
-	return f != nil && strings.EqualFold(strings.TrimSuffix(name, "."), f.Hostname)
+	return strings.EqualFold(strings.TrimSuffix(name, "."), f.Hostname)
 }
 
 // app is the front of applications when the client is on it, else nil.
 func (c *conn) app() *AppFront {
-	if c.tls != nil && c.srv.App.named(c.tls.ConnectionState().ServerName) {
-		return c.srv.App
+	a := c.srv.App
+	if a != nil && c.tls != nil && (a.Alone || a.named(c.tls.ConnectionState().ServerName)) {
+		return a
 	}
 	return nil
 }

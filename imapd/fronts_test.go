@@ -47,7 +47,7 @@ func application(t testing.TB, change func(*testpki.Request)) tls.Certificate {
 
 // newAppWorld is a front of persons and one of applications on one address. labo is an APP BAL that the certificate of
 // application opens, labo2 another.
-func newAppWorld(t testing.TB) *world {
+func newAppWorld(t testing.TB, change ...func(*AppFront)) *world {
 	t.Helper()
 	dir := t.TempDir()
 	p, err := pki()
@@ -66,6 +66,9 @@ func newAppWorld(t testing.TB) *world {
 			JudgeCert: func(_ context.Context, shown []*x509.Certificate) tlsconf.Verdict { return judge.Certificates(shown) }})
 		s.App = &AppFront{Hostname: appHost, Mechanisms: []string{auth.External, auth.Plain, auth.Login},
 			TLS: must[*tlsconf.Front](t, "front")(tlsconf.NewFront(tlsconf.FrontConfig{Name: "imap.app", CertFile: cert, KeyFile: key, RequestClientCert: true}))}
+		for _, f := range change {
+			f(s.App)
+		}
 	})
 	member := must[string](t, "member")(auth.ParseCertMember("cert:ou=300000000000009, CN=logiciel.labo.test"))
 	ops := []store.Op{store.PutMember{Address: balAddress, Member: store.Member{ID: member, Role: store.Owner}}} // an ORG BAL
@@ -195,6 +198,24 @@ func TestFrontsAreApart(t *testing.T) {
 	if nc := dial("localhost"); nc.ConnectionState().DidResume {
 		t.Error("a session of the front of applications was resumed on that of persons")
 	}
+}
+
+// TestFrontOfApplicationsAlone: on addresses of its own everybody is on the front of applications, whatever name they say.
+func TestFrontOfApplicationsAlone(t *testing.T) {
+	w := newAppWorld(t, func(f *AppFront) { f.Alone = true })
+	cert := application(t, nil)
+	w.client.InsecureSkipVerify = true // its certificate has one name, which this test does not say
+	for _, name := range []string{"localhost", "127.0.0.1"} {
+		s := w.dialAs(name, cert)
+		if l := s.line(); !strings.Contains(l, "AUTH=EXTERNAL") {
+			t.Errorf("greeting %q", l)
+		}
+		s.want(`LOGIN "`+ownerName+`" "`+password+`"`, "NO [AUTHENTICATIONFAILED]")
+		s.ok("AUTHENTICATE EXTERNAL " + base64.StdEncoding.EncodeToString([]byte(labo)))
+	}
+	s := w.dialAs("localhost")
+	s.line()
+	s.want("AUTHENTICATE EXTERNAL "+base64.StdEncoding.EncodeToString([]byte(labo)), "NO [AUTHENTICATIONFAILED]")
 }
 
 // oneTicket keeps the last session, whatever server it is of.

@@ -174,9 +174,12 @@ type IMAPConfig struct {
 	IdleTimeout Duration `toml:"idle_timeout"`
 }
 
-// AppConfig is the front of applications on the addresses of [imap]: a client that names Hostname in its TLS handshake (SNI)
-// is asked for a certificate of the authorities of [trust], which is its login.
+// AppConfig is the front of applications: its clients are asked for a certificate of the authorities of [trust], which is their
+// login. Without addresses of its own it stands on those of [imap], for clients that name Hostname in their TLS handshake (SNI).
 type AppConfig struct {
+	// Listen and ListenTLS are as in [imap], for this front alone; no name of a handshake is looked at then. Optional: none.
+	Listen    []string `toml:"listen"`
+	ListenTLS []string `toml:"listen_tls"`
 	// Hostname is the name of this front, another than that of [imap]. Required.
 	Hostname string `toml:"hostname"`
 	// Cert and Key are the PEM files of its certificate, chain included, and of its key. Required.

@@ -379,10 +379,15 @@ func (k *checker) loopback(key, a string) {
 // clash finds one address given to two fronts; port 0 (any free one) never clashes.
 func (k *checker) clash(c *Config) {
 	seen := map[string]string{}
-	for _, l := range []struct {
+	type listed struct {
 		key   string
 		addrs []string
-	}{{"smtp.listen", c.SMTP.Listen}, {"imap.listen", c.IMAP.Listen}, {"imap.listen_tls", c.IMAP.ListenTLS}, {"metrics.listen", []string{c.Metrics.Listen}}} {
+	}
+	all := []listed{{"smtp.listen", c.SMTP.Listen}}
+	for _, f := range c.imapFronts() {
+		all = append(all, listed{f.key, f.addrs})
+	}
+	for _, l := range append(all, listed{"metrics.listen", []string{c.Metrics.Listen}}) {
 		for _, a := range l.addrs {
 			if a == "" || strings.HasSuffix(a, ":0") {
 				continue

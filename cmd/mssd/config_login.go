@@ -103,6 +103,8 @@ func (a *AppConfig) check(k *checker) {
 	if len(a.Kinds) == 0 {
 		a.Kinds = []string{store.APP.String()}
 	}
+	k.listen("imap.app.listen", a.Listen, false)
+	k.listen("imap.app.listen_tls", a.ListenTLS, false)
 	k.domain("imap.app.hostname", a.Hostname)
 	k.path("imap.app.cert", a.Cert, "a PEM certificate with its chain")
 	k.path("imap.app.key", a.Key, "a PEM private key")
@@ -112,6 +114,30 @@ func (a *AppConfig) check(k *checker) {
 	for _, kind := range a.Kinds {
 		k.oneOf("imap.app.kinds", kind, store.APP.String(), store.ORG.String())
 	}
+}
+
+// alone says whether the front of applications has addresses of its own.
+func (a *AppConfig) alone() bool { return a != nil && len(a.Listen)+len(a.ListenTLS) > 0 }
+
+// imapFront is one server of IMAP.
+type imapFront struct {
+	name, key string // for people; of its addresses
+	addrs     []string
+	implicit  bool // TLS from the first octet
+	apps      bool // for applications alone
+}
+
+// imapFronts are the servers of IMAP that have an address.
+func (c *Config) imapFronts() []imapFront {
+	list := []imapFront{
+		{name: "imap", key: "imap.listen", addrs: c.IMAP.Listen},
+		{name: "imaps", key: "imap.listen_tls", addrs: c.IMAP.ListenTLS, implicit: true},
+	}
+	if a := c.IMAP.App; a != nil {
+		list = append(list, imapFront{name: "imap.app", key: "imap.app.listen", addrs: a.Listen, apps: true},
+			imapFront{name: "imaps.app", key: "imap.app.listen_tls", addrs: a.ListenTLS, implicit: true, apps: true})
+	}
+	return slices.DeleteFunc(list, func(f imapFront) bool { return len(f.addrs) == 0 })
 }
 
 // kinds are the kinds of BALs that certificates open; the words were checked.

@@ -154,6 +154,17 @@ func TestApplicationWithCertificate(t *testing.T) {
 			t.Errorf("%s without a certificate: %s", name, out)
 		}
 	}
+	must(t, h.stop())
+	alone := freeAddr(t)
+	must(t, os.WriteFile(h.config, append(config, fmt.Sprintf("[imap.app]\nlisten = [%q]\nhostname = %q\ncert = \"app.pem\"\nkey = \"app.key\"\n", alone, front)...), 0o600))
+	h.start("--no-list-yet")
+	if out, code := list(append(withCert, "--user", bal+":", "--login-options", "AUTH=EXTERNAL")...); code == 0 {
+		t.Errorf("on the addresses of persons, though it has its own: %s", out)
+	}
+	_, port, _ = strings.Cut(alone, ":")
+	if out, code := list(append(withCert, "--user", bal+":", "--login-options", "AUTH=EXTERNAL")...); code != 0 || !strings.Contains(out, "INBOX") {
+		t.Errorf("on an address of its own: status %d, %s", code, out)
+	}
 	if out, err := h.run("member", "end", bal, "cert:ou=300000000000009,cn=smtp.patients.test"); err != nil {
 		t.Fatalf("member end: %v\n%s", err, out)
 	}

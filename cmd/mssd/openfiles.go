@@ -44,13 +44,16 @@ func openFileLimit() (int, error) {
 // The operator front, through which all mail comes, is cut last: only when it alone wants more than half of the room.
 func (c *Config) connectionsWithin(limit int) (n connections, warning string, err error) {
 	n = connections{c.SMTP.MaxConnections, c.IMAP.MaxConnections}
-	fronts := min(len(c.IMAP.Listen), 1) + min(len(c.IMAP.ListenTLS), 1)
+	list := c.imapFronts()
+	fronts := len(list)
 	kept := filesKept
 	if len(c.SMTP.ProxyFrom) > 0 {
 		kept += guard.MaxHeaders * len(c.SMTP.Listen)
 	}
 	if len(c.IMAP.ProxyFrom) > 0 {
-		kept += guard.MaxHeaders * (len(c.IMAP.Listen) + len(c.IMAP.ListenTLS))
+		for _, f := range list {
+			kept += guard.MaxHeaders * len(f.addrs)
+		}
 	}
 	wanted := kept + filesPerSMTP*n.smtp + filesPerIMAP*fronts*n.imap
 	if wanted <= limit {

@@ -238,22 +238,18 @@ func (d *daemon) makeFronts() {
 		d.smtp.DKIM = delivery.NewDKIM(nil)
 	}
 	d.fronts = append(d.fronts, &front{name: "smtp", server: d.smtp, addrs: c.SMTP.Listen, behind: parseNetworks(c.SMTP.ProxyFrom)})
-	for _, f := range []struct {
-		name     string
-		addrs    []string
-		implicit bool
-	}{{"imap", c.IMAP.Listen, false}, {"imaps", c.IMAP.ListenTLS, true}} {
-		if len(f.addrs) == 0 {
-			continue
-		}
+	for _, f := range c.imapFronts() {
 		s := &imapd.Server{
 			Hostname: c.Hostname, TLS: d.tls[1], Implicit: f.implicit, Store: d.store, Auth: d.auth, Mechanisms: c.mechanisms(),
 			MaxMessage: c.IMAP.MaxAppendOctets, MaxConns: d.conns.imap,
 			MaxConnsPerAddr: c.IMAP.MaxConnectionsPerAddress, IdleTime: time.Duration(c.IMAP.IdleTimeout),
 			Log: d.log.With("front", f.name),
 		}
-		if a := c.IMAP.App; a != nil {
-			s.App = &imapd.AppFront{Hostname: a.Hostname, TLS: d.tls[2], Mechanisms: a.Mechanisms}
+		if a := c.IMAP.App; a != nil && f.apps == a.alone() {
+			s.App = &imapd.AppFront{Hostname: a.Hostname, Alone: f.apps, TLS: d.tls[2], Mechanisms: a.Mechanisms}
+		}
+		if f.apps {
+			s.Hostname = c.IMAP.App.Hostname
 		}
 		d.imap = append(d.imap, s)
 		d.fronts = append(d.fronts, &front{name: f.name, server: s, addrs: f.addrs, behind: parseNetworks(c.IMAP.ProxyFrom)})

@@ -98,20 +98,34 @@ func (c *Config) srvRecords() ([]srvRecord, error) {
 	if len(c.IMAP.Listen) == 0 {
 		return nil, errors.New("imap.listen holds no address; expected one: clients of the trust space begin in clear (STARTTLS)")
 	}
-	_, text, err := net.SplitHostPort(c.IMAP.Listen[0])
-	if err != nil {
-		return nil, err
-	}
-	port, err := net.LookupPort("tcp", text)
+	port, err := portOf(c.IMAP.Listen[0])
 	if err != nil {
 		return nil, err
 	}
 	host := func(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
-	records := []srvRecord{{srvPersons, srvWeight, uint16(port), host(c.Hostname)}}
+	records := []srvRecord{{srvPersons, srvWeight, port, host(c.Hostname)}}
 	if a := c.IMAP.App; a != nil {
-		records = append(records, srvRecord{srvApplications, srvWeight, uint16(port), host(a.Hostname)})
+		if a.alone() {
+			if len(a.Listen) == 0 {
+				return nil, errors.New("imap.app.listen holds no address; expected one: clients of the trust space begin in clear (STARTTLS)")
+			}
+			if port, err = portOf(a.Listen[0]); err != nil {
+				return nil, err
+			}
+		}
+		records = append(records, srvRecord{srvApplications, srvWeight, port, host(a.Hostname)})
 	}
 	return records, nil
+}
+
+// portOf is the port of host:port, whose port may be a name.
+func portOf(addr string) (uint16, error) {
+	_, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0, err
+	}
+	port, err := net.LookupPort("tcp", text)
+	return uint16(port), err
 }
 
 // ourDomains are the domains that have a BAL which is not closed.

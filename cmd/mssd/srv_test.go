@@ -21,6 +21,14 @@ func TestSRVRecords(t *testing.T) {
 	if l := got[1].line("officine.test"); l != "_imap._tcp.officine.test. SRV 20 100 143 app.exemple.test." {
 		t.Error(l)
 	}
+	c.IMAP.App.Listen = []string{"192.0.2.2:1430"}
+	if got, err := c.srvRecords(); err != nil || len(got) != 2 || got[1].Port != 1430 || got[0].Port != 143 {
+		t.Errorf("front of applications with an address of its own: %v, %v", got, err)
+	}
+	c.IMAP.App.Listen, c.IMAP.App.ListenTLS = nil, []string{"192.0.2.2:993"}
+	if _, err := c.srvRecords(); err == nil {
+		t.Error("a record for applications that cannot begin in clear")
+	}
 	c.IMAP.Listen = nil
 	if _, err := c.srvRecords(); err == nil {
 		t.Error("records of a front that is not there")
