@@ -41,6 +41,7 @@ var commands = map[string]command{
 	"AUTHENTICATE": {early, nothing, (*conn).cmdAuthenticate},
 
 	"ENABLE":       {logged, all, (*conn).cmdEnable},
+	"COMPRESS":     {logged, nothing, (*conn).cmdCompress},
 	"NAMESPACE":    {logged, all, (*conn).cmdNamespace},
 	"LIST":         {logged, all, (*conn).cmdList},
 	"LSUB":         {logged, all, (*conn).cmdLsub},

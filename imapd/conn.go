@@ -96,6 +96,7 @@ func (c *conn) recover() {
 // hangUp ends an idle session when the server ends; called from another goroutine, while the session's own
 // waits in a read (a tls.Conn takes concurrent writes, whole responses only).
 func (c *conn) hangUp(nc net.Conn) func() {
+	packs := c.out.packs
 	return func() {
 		_ = nc.SetWriteDeadline(time.Now().Add(time.Second))
 		bye := "* BYE The server is going down, come back in a moment\r\n"
@@ -106,7 +107,11 @@ func (c *conn) hangUp(nc net.Conn) func() {
 			r, _ := respond(*over)
 			bye = "* BYE " + r.text + "\r\n"
 		}
-		_, _ = io.WriteString(nc, bye)
+		if packs {
+			_, _ = nc.Write(lastBlock(bye))
+		} else {
+			_, _ = io.WriteString(nc, bye)
+		}
 		_ = nc.Close()
 		_ = c.guard.Close()
 	}
@@ -174,6 +179,8 @@ func (c *conn) readFailed(cmd *wire.Command, err error) bool {
 		return c.out.flush() == nil && !c.bye
 	case errors.As(err, &ne) && ne.Timeout():
 		c.sayBye("", "Nothing was heard for too long")
+	case errors.Is(err, errDeflate):
+		c.sayBye("", "What was compressed cannot be read")
 	}
 	return false
 }

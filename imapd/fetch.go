@@ -152,6 +152,9 @@ func (f *fetch) row(r store.Row) error {
 		}
 		return err
 	}
+	if f.meta || f.body {
+		f.out.apart() // from the text of other messages
+	}
 	f.out.add(func(b []byte) []byte { return f.head(b, seq, r.UID) })
 	for i, it := range f.args.Items {
 		if i > 0 {

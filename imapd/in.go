@@ -2,7 +2,7 @@ package imapd
 
 import (
 	"bufio"
-	"net"
+	"io"
 	"sync"
 
 	"mssd/imapd/wire"
@@ -17,7 +17,7 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readSi
 // in reads from a connection. It waits for the client with a few octets of its own and borrows a buffer once
 // something has come. One goroutine at a time may use it: the session's, or, in IDLE, the one that waits for DONE.
 type in struct {
-	nc   net.Conn
+	nc   io.Reader
 	br   *bufio.Reader // nil while the client is silent
 	head [64]byte      // what came first, before there was a buffer
 	rest []byte        // the part of head that br has not read yet

@@ -50,6 +50,9 @@ func (c *conn) capabilities() string {
 	if c.user != nil {
 		b.WriteString(" APPENDLIMIT=")
 		b.WriteString(itoa(c.srv.MaxMessage))
+		if !c.out.packs {
+			b.WriteString(" COMPRESS=DEFLATE")
+		}
 	}
 	return b.String()
 }

@@ -24,6 +24,8 @@ type out struct {
 	nc      net.Conn
 	timeout time.Duration // for one write
 	buf     *[]byte       // nil while nothing waits
+	packs   bool          // COMPRESS is active (compress.go)
+	packed  *[]byte       // compressed and not yet written; nil while nothing is
 	err     error
 	written int64 // octets handed to the connection
 }
@@ -95,14 +97,49 @@ func (o *out) stream(r io.ReaderAt, off, n int64) error {
 
 // write sends what is gathered and keeps the buffer.
 func (o *out) write() {
-	if o.buf == nil || len(*o.buf) == 0 {
-		return
+	if o.buf != nil && len(*o.buf) > 0 {
+		o.send(*o.buf)
+		*o.buf = (*o.buf)[:0]
 	}
-	o.send(*o.buf)
-	*o.buf = (*o.buf)[:0]
+	o.writePacked()
 }
 
+// apart says that what follows may stand in no window of compression with what came before.
+func (o *out) apart() {
+	if o.packs && o.buf != nil && len(*o.buf) > 0 {
+		o.send(*o.buf)
+		*o.buf = (*o.buf)[:0]
+	}
+}
+
+// send writes b, or packs it: that is written as soon as it is much.
 func (o *out) send(b []byte) {
+	if !o.packs {
+		o.put(b)
+		return
+	}
+	if o.err != nil {
+		return
+	}
+	if o.packed == nil {
+		o.packed = buffers.Get().(*[]byte)
+	}
+	if *o.packed = appendPacked(*o.packed, b); len(*o.packed) >= outSize {
+		o.writePacked()
+	}
+}
+
+// writePacked writes what is packed. Each write ends where a block ends: what another goroutine writes then (hangUp) can
+// be read.
+func (o *out) writePacked() {
+	if o.packed != nil && len(*o.packed) > 0 {
+		o.put(*o.packed)
+		*o.packed = (*o.packed)[:0]
+	}
+}
+
+// put hands b to the connection.
+func (o *out) put(b []byte) {
 	if o.err != nil {
 		return
 	}
@@ -115,14 +152,17 @@ func (o *out) send(b []byte) {
 
 // flush sends what is gathered and gives the buffer back.
 func (o *out) flush() error {
-	if o.buf == nil {
-		return o.err
-	}
 	o.write()
-	if cap(*o.buf) <= 4*outSize {
-		*o.buf = (*o.buf)[:0]
-		buffers.Put(o.buf)
-	}
-	o.buf = nil
+	keep(o.buf)
+	keep(o.packed)
+	o.buf, o.packed = nil, nil
 	return o.err
+}
+
+// keep gives a buffer back, unless a giant line has made it too large.
+func keep(b *[]byte) {
+	if b != nil && cap(*b) <= 4*outSize {
+		*b = (*b)[:0]
+		buffers.Put(b)
+	}
 }

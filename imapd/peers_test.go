@@ -186,10 +186,21 @@ func maildir(t *testing.T, dir string) []string {
 	return all
 }
 
-// TestMutt opens the mailbox, flags and moves a message, and leaves.
+// TestMutt opens the mailbox, flags and moves a message, and leaves; in clear and compressed (which mutt flushes partially).
 func TestMutt(t *testing.T) {
 	needProgram(t, "mutt", exec.LookPath)
-	w := newWorld(t, nil)
+	for _, deflate := range []string{"no", "yes"} {
+		t.Run("imap_deflate="+deflate, func(t *testing.T) {
+			w := newWorld(t, nil)
+			playMutt(t, w, deflate)
+			if got := strings.Contains(w.logs.String(), "cmd=COMPRESS code=OK"); got != (deflate == "yes") {
+				t.Errorf("compressed: %v", got)
+			}
+		})
+	}
+}
+
+func playMutt(t *testing.T, w *world, deflate string) {
 	w.deliver("INBOX", mail)
 	w.deliver("INBOX", multipart)
 	dir := t.TempDir()
@@ -209,8 +220,9 @@ set confirmcreate=no
 set wait_key=no
 set delete=yes
 set header_cache=""
+set imap_deflate=%s
 push "<first-entry><flag-message><last-entry><save-message>=Archive<enter><sync-mailbox><quit>"
-`, ownerName, password, port, port, w.ca))
+`, ownerName, password, port, port, w.ca, deflate))
 	needProgram(t, "script", exec.LookPath)
 	run(t, dir, "script", "-qec", "mutt -n -F "+filepath.Join(dir, "muttrc"), filepath.Join(dir, "typescript"))
 	if in, ar := w.box("INBOX").Messages, w.box("Archive").Messages; in != 1 || ar != 1 {

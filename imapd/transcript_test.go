@@ -11,7 +11,7 @@ import (
 
 // TestTranscripts plays testdata/imap/*.txt. "C:" is sent, "S:" must come next and match; in an S line <...> stands
 // for a regular expression and the rest for itself. "S*:" lines may come in any order among themselves. "!deliver BOX
-// NAME" delivers a message of messages or NAME.eml, "!mail BOX FIELD | FIELD" one with these fields, "!ok" is a command that must succeed, whatever else it answers, "!other" the same of a second session, "!tls" makes the handshake, "!clear" at the top asks for the STARTTLS front.
+// NAME" delivers a message of messages or NAME.eml, "!mail BOX FIELD | FIELD" one with these fields, "!ok" is a command that must succeed, whatever else it answers, "!other" the same of a second session, "!tls" makes the handshake, "!pack" begins to compress, "!clear" at the top asks for the STARTTLS front.
 // "~ why" and "~~ why" stand before a command that Dovecot answers otherwise, or does not get; "!alone why" keeps the whole
 // from Dovecot (TestTranscriptsAgainstDovecot).
 // A C line that ends in "{n}" or "{n+}" is followed by its literal on the next C line, as it stands.
@@ -26,7 +26,7 @@ func TestTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			playTranscript(t, string(b))
+			playTranscript(t, string(b), false)
 		})
 	}
 }
@@ -44,12 +44,20 @@ func rawMessage(t *testing.T, name string) string {
 	return string(b)
 }
 
-func playTranscript(t *testing.T, script string) {
+// playTranscript plays one, compressed from the login on where packed says so.
+func playTranscript(t *testing.T, script string, packed bool) {
 	clear := strings.Contains(script, "!clear")
 	w := newWorld(t, func(s *Server) { s.Implicit = !clear })
 	s := w.dial()
 	var other *session
 	var anyOrder []string
+	open := func() { // after a login
+		if packed {
+			packed = false
+			s.ok("COMPRESS DEFLATE")
+			s.pack()
+		}
+	}
 	for i, line := range strings.Split(script, "\n") {
 		verb, rest, _ := strings.Cut(line, " ")
 		if verb != "S*:" && len(anyOrder) > 0 {
@@ -62,6 +70,9 @@ func playTranscript(t *testing.T, script string) {
 		case "S:":
 			if got := s.line(); !pattern(rest).MatchString(got) {
 				s.fail("line %d: got  %q\nwant %q", i+1, got, rest)
+			}
+			if strings.HasSuffix(rest, " Logged in") {
+				open()
 			}
 		case "S*:":
 			anyOrder = append(anyOrder, rest)
@@ -77,6 +88,11 @@ func playTranscript(t *testing.T, script string) {
 			w.deliver(composed(rest))
 		case "!ok":
 			s.ok(strings.ReplaceAll(rest, `\r\n`, "\r\n"))
+			if strings.HasPrefix(rest, "LOGIN ") {
+				open()
+			}
+		case "!pack":
+			s.pack()
 		case "!tls":
 			s.nc = tls.Client(s.nc, w.client)
 			s = newSession(t, s.nc)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestMoreClients drives two more programs that we did not write: offlineimap synchronises a BAL both ways, s-nail reads
+// TestMoreClients drives two more programs that we did not write: offlineimap synchronises a BAL both ways, compressed, s-nail reads
 // one from a script.
 func TestMoreClients(t *testing.T) {
 	offlineimap, snail := need(t, "offlineimap"), need(t, "s-nail")
@@ -64,6 +64,7 @@ remoteport = %[2]s
 remoteuser = %[3]s
 remotepassfile = %[4]s
 ssl = yes
+usecompression = yes
 sslcacertfile = %[5]s
 `, dir, port, strings.ReplaceAll(user, "%", "%%"), secret, h.path("anchors.pem")), 0o600))
 	sync := func() { t.Helper(); program(t, []string{"HOME=" + h.dir}, offlineimap, "-o", "-1", "-c", rc) }

@@ -31,6 +31,16 @@ func ParseLogin(c *Command) (Login, error) {
 	return Login{User: user, Password: password}, nil
 }
 
+// ParseCompress reads the argument of COMPRESS, in upper case (RFC 4978, Section 5).
+func ParseCompress(c *Command) (string, error) {
+	l := c.lexer()
+	mechanism, err := l.word()
+	if err != nil {
+		return "", err
+	}
+	return mechanism, l.end()
+}
+
 // ParseAuthenticate reads the arguments of AUTHENTICATE (RFC 9051, Section 6.2.2).
 func ParseAuthenticate(c *Command) (Authenticate, error) {
 	l := c.lexer()
