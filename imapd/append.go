@@ -132,6 +132,9 @@ func (c *conn) appendTo(m store.Mailbox, a wire.Append, blob *store.Blob, sum [3
 	}
 	c.appended(res.ID)
 	done := res.Ops[0]
+	if !res.Duplicate {
+		c.put(m.Ref, done.New)
+	}
 	if len(done.New) == 0 {
 		return okay("APPEND completed"), nil
 	}

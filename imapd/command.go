@@ -59,17 +59,18 @@ var commands = map[string]command{
 	"SETACL":       {logged, all, (*conn).cmdSetACL},
 	"DELETEACL":    {logged, all, (*conn).cmdSetACL},
 	"APPEND":       {logged, all, (*conn).cmdAppend},
-	"REPLACE":      {selectedState, all, (*conn).cmdReplace},
-	"UID REPLACE":  {selectedState, all, (*conn).cmdReplace},
+	"REPLACE":      {selectedState, removed, (*conn).cmdReplace},
+	"UID REPLACE":  {selectedState, removed, (*conn).cmdReplace},
 	"IDLE":         {logged, all, (*conn).cmdIdle},
+	"NOTIFY":       {logged, all, (*conn).cmdNotify},
 	"SELECT":       {logged, nothing, (*conn).cmdSelect},
 	"EXAMINE":      {logged, nothing, (*conn).cmdExamine},
 
 	"CHECK":       {selectedState, all, (*conn).cmdNoop},
 	"CLOSE":       {selectedState, nothing, (*conn).cmdClose},
 	"UNSELECT":    {selectedState, nothing, (*conn).cmdUnselect},
-	"EXPUNGE":     {selectedState, all, (*conn).cmdExpunge},
-	"UID EXPUNGE": {selectedState, all, (*conn).cmdUIDExpunge},
+	"EXPUNGE":     {selectedState, removed, (*conn).cmdExpunge},
+	"UID EXPUNGE": {selectedState, removed, (*conn).cmdUIDExpunge},
 	"FETCH":       {selectedState, noExpunge, (*conn).cmdFetch},
 	"STORE":       {selectedState, noExpunge, (*conn).cmdStore},
 	"SEARCH":      {selectedState, noExpunge, (*conn).cmdSearch},
@@ -82,8 +83,8 @@ var commands = map[string]command{
 	"UID THREAD":  {selectedState, all, (*conn).cmdThread},
 	"COPY":        {selectedState, all, (*conn).cmdCopy},
 	"UID COPY":    {selectedState, all, (*conn).cmdCopy},
-	"MOVE":        {selectedState, all, (*conn).cmdMove},
-	"UID MOVE":    {selectedState, all, (*conn).cmdMove},
+	"MOVE":        {selectedState, removed, (*conn).cmdMove},
+	"UID MOVE":    {selectedState, removed, (*conn).cmdMove},
 }
 
 func (c *conn) state() state {
@@ -173,6 +174,7 @@ func (c *conn) dispatch(cmd *wire.Command, row command) (response, error) {
 	if serr := c.sync(row.tell); serr != nil {
 		return r, serr
 	}
+	c.tellOthers()
 	if err != nil {
 		c.sureCode(cmd.Name, response{status: statusNO})
 		return r, err

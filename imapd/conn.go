@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -45,6 +46,7 @@ type conn struct {
 	over atomic.Pointer[error] // why the session was ended from outside; nil: it was not
 
 	unconfirmed unconfirmed
+	notify      *notify // nil: the client never sent NOTIFY
 
 	condStore bool // the client knows of MODSEQ (RFC 7162, Section 3.1)
 	rev2      bool // it speaks IMAP4rev2 (RFC 9051): names in UTF-8, ESEARCH, no \Recent
@@ -82,6 +84,7 @@ func (c *conn) secure(tc *tls.Conn) {
 func (c *conn) close() {
 	c.srv.sessions.remove(c)
 	c.unselect()
+	c.endNotify()
 	_ = c.nc.Close()
 	_ = c.guard.Close()
 }
@@ -130,7 +133,14 @@ func (c *conn) serve() {
 // step reads one command, runs it and writes the responses. It is false when the connection is to be closed.
 func (c *conn) step() bool {
 	var cmd *wire.Command
-	br, err := c.in.reader()
+	var br *bufio.Reader
+	err := c.await()
+	if c.bye || c.out.err != nil {
+		return false
+	}
+	if err == nil {
+		br, err = c.in.reader()
+	}
 	if err == nil {
 		cmd, err = wire.ReadCommand(br, c.limits(), c.more)
 	}

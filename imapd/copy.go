@@ -24,6 +24,7 @@ func (c *conn) cmdCopy(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, tryCreate(err)
 	}
+	c.put(to, res.Ops[0].New)
 	return response{statusOK, copyCode(res.Ops[0]), cmd.Name + " completed"}, nil
 }
 
@@ -53,6 +54,7 @@ func (c *conn) cmdMove(cmd *wire.Command) (response, error) {
 		if err != nil {
 			return response{}, tryCreate(err)
 		}
+		c.put(to, res.Ops[0].New)
 		c.copyUID(res.Ops[0])
 		moved += runsCount(res.Ops[0].UIDs)
 	}

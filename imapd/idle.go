@@ -24,7 +24,9 @@ func (c *conn) cmdIdle(cmd *wire.Command) (response, error) {
 	}()
 	// While it waits, the session is idle: the end of the server may hang it up.
 	c.guard.SetBusy(false)
-	end, err := c.watch(done)
+	tick := time.NewTicker(c.srv.KeepAlive)
+	defer tick.Stop()
+	end, err := c.watch(done, tick.C, all)
 	c.guard.SetBusy(true)
 	switch {
 	case err != nil:
@@ -47,35 +49,61 @@ type ending struct {
 	err  error
 }
 
+// await waits for the next command, and tells meanwhile what NOTIFY asked for (RFC 5465, Section 3.1). A session that did
+// not ask waits in a read, on one goroutine.
+func (c *conn) await() error {
+	n := c.notify
+	if n == nil || !n.messages && !n.flags && n.others == nil || c.in.br != nil {
+		return nil
+	}
+	done := make(chan ending, 1)
+	go func() {
+		_, err := c.in.reader()
+		done <- ending{err: err}
+	}()
+	how := all
+	if n.delayed {
+		how = noExpunge
+	}
+	end, err := c.watch(done, nil, how)
+	if err != nil {
+		return c.endIdle(err)
+	}
+	return end.err
+}
+
 // watch tells the client what changes, until done.
-func (c *conn) watch(done <-chan ending) (ending, error) {
-	var mailbox <-chan struct{}
+func (c *conn) watch(done <-chan ending, tick <-chan time.Time, how announce) (ending, error) {
+	var mailbox, others <-chan struct{}
 	watched := c.home().ID
 	if c.sel != nil {
 		mailbox, watched = c.sel.watch.C, c.sel.ref.BAL
 	}
 	rights := c.srv.Store.WatchBAL(watched)
 	defer rights.Close()
-	tick := time.NewTicker(c.srv.KeepAlive)
-	defer tick.Stop()
 	for {
 		// Asked before the wait too: the right may have ended before it was watched.
 		if err := c.stillAllowed(); err != nil {
 			return ending{}, err
 		}
-		if err := c.sync(all); err != nil {
+		if err := c.sync(how); err != nil {
 			return ending{}, err
 		}
+		c.tellOthers()
 		if err := c.out.flush(); err != nil {
 			return ending{}, nil
+		}
+		if c.notify != nil && c.notify.others != nil {
+			others = c.notify.others.news.C
 		}
 		select {
 		case e := <-done:
 			return e, nil
-		case <-tick.C:
+		case <-tick:
 			c.out.line("* OK Still here")
 		case <-rights.C:
 		case <-mailbox:
+		case <-others:
 		}
 	}
 }

@@ -276,6 +276,7 @@ func (c *conn) subscribe(cmd *wire.Command, on bool) (response, error) {
 	if err := c.commit(store.Subscribe{BAL: p.grant.BAL.ID, Name: p.name, On: on}); err != nil {
 		return response{}, err
 	}
+	c.did(p)
 	return okay(cmd.Name + " completed"), nil
 }
 

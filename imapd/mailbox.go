@@ -36,6 +36,7 @@ func (c *conn) cmdCreate(cmd *wire.Command) (response, error) {
 	if err := c.mailboxOp("create", p, store.CreateMailbox{BAL: p.grant.BAL.ID, Name: p.name, SpecialUse: use}); err != nil {
 		return response{}, err
 	}
+	c.did(p)
 	m, err := c.srv.Store.Mailbox(p.grant.BAL.ID, p.name)
 	if err != nil {
 		return okay("CREATE completed"), nil // it was, and somebody removed it
@@ -93,6 +94,7 @@ func (c *conn) cmdDelete(cmd *wire.Command) (response, error) {
 	if err := c.srv.Store.DeleteMailbox(c.ctx, m.Ref, c.mailboxEvent("delete", place{g, m.Name}), gone); err != nil {
 		return response{}, err
 	}
+	c.did(place{g, m.Name})
 	if c.sel != nil && c.sel.ref == m.Ref {
 		c.unselect() // the client deleted what it had open, and knows
 	}
@@ -130,6 +132,7 @@ func (c *conn) cmdRename(cmd *wire.Command) (response, error) {
 	if err := c.mailboxOp("rename", src, op); err != nil {
 		return response{}, err
 	}
+	c.did(dst)
 	return okay("RENAME completed"), nil
 }
 

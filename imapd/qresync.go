@@ -98,8 +98,8 @@ func (c *conn) sureCode(name string, r response) response {
 	if !c.qresync || c.sel == nil {
 		return r
 	}
-	removed := c.sel.left && (strings.HasSuffix(name, "EXPUNGE") || strings.HasSuffix(name, "MOVE"))
-	if !removed && len(c.sel.gone) == 0 {
+	went := c.sel.left && (strings.HasSuffix(name, "EXPUNGE") || strings.HasSuffix(name, "MOVE"))
+	if !went && len(c.sel.gone) == 0 && c.sel.quiet == 0 {
 		return r
 	}
 	if r.status == statusOK && r.code == "" {

@@ -51,6 +51,7 @@ func (c *conn) cmdReplace(cmd *wire.Command) (response, error) {
 		return response{}, tryCreate(err)
 	}
 	done := res.Ops[1]
+	c.put(m.Ref, done.New)
 	code := wire.AppendAppendUID(nil, uint32(done.UIDValidity), uint32(done.New[0].First))
 	c.out.line("* OK " + string(code) + " Replacement stored")
 	return okay(cmd.Name + " completed"), nil

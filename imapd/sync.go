@@ -19,7 +19,10 @@ type selected struct {
 	// gone holds messages that others expunged and whose EXPUNGE could not be sent yet, ascending.
 	gone []store.Run
 	sure store.ModSeq // up to here the client was told all, EXPUNGE too
-	left bool         // the command at hand told of messages that went
+	// quiet is where NOTIFY began to hide what happens, 0 where it hides nothing.
+	quiet store.ModSeq
+	mine  []store.Run // put here by this session, where NOTIFY is to tell of new messages
+	left  bool        // the command at hand told of messages that went
 	// recent are the messages that this session is the first to see (RFC 3501, Section 2.3.2): those from
 	// recentFrom on within the snapshot, later ones run by run.
 	recent   []store.Run
@@ -33,6 +36,7 @@ type selected struct {
 // unselect leaves the mailbox, if one is selected.
 func (c *conn) unselect() {
 	if c.sel != nil {
+		c.leave()
 		c.sel.watch.Close()
 		c.sel = nil
 	}
@@ -45,6 +49,7 @@ const (
 	nothing   announce = iota // the command says all itself
 	noExpunge                 // everything but EXPUNGE (RFC 3501, Section 7.4.1)
 	all
+	removed // all, also what NOTIFY hides of what went: the command asked for it
 )
 
 // sync compares the view with the store and tells the client the difference.
@@ -61,34 +66,52 @@ func (c *conn) sync(how announce) error {
 		return errGone
 	}
 	s.gone = mergeRuns(s.gone, ch.Vanished)
-	if how == all && len(s.gone) > 0 {
+	tells := c.told()
+	if (how == all && tells.messages || how == removed) && len(s.gone) > 0 {
 		c.expunge(s.gone)
 		s.gone = nil
 	}
-	old := s.view.next
-	if c.takeNew(ch) {
-		c.exists()
+	old, hidden := s.view.next, false
+	var fresh []store.Run
+	if tells.messages {
+		if fresh = c.takeNew(ch); len(fresh) > 0 {
+			c.exists()
+		}
 	}
 	c.newKeywords()
 	s.told = nil
 	for _, r := range ch.Rows {
-		if r.UID < old && !hides(s.own, r) {
-			c.flagsOf(r, false)
+		switch {
+		case r.UID >= old:
+			hidden = hidden || !tells.messages
+		case hides(s.own, r):
+		case !tells.flags:
+			hidden = true
+		default:
+			c.flagsOf(r, c.notify != nil)
 			s.told = addRun(s.told, r.UID, 1)
 		}
 	}
 	s.own = nil
+	if hidden && s.quiet == 0 {
+		s.quiet = s.modSeq
+	}
 	s.modSeq = ch.Mailbox.HighestModSeq
-	if len(s.gone) == 0 {
+	if len(s.gone) == 0 && s.quiet == 0 {
 		s.sure = s.modSeq
+	}
+	if len(fresh) > 0 && c.notify != nil {
+		if err := c.push(fresh); err != nil {
+			c.log.Warn("new messages could not be told of", "err", err)
+			c.overflow()
+		}
 	}
 	return nil
 }
 
-// takeNew appends the new messages to the view, and says whether there were any.
-func (c *conn) takeNew(ch store.Changes) bool {
+// takeNew appends the new messages to the view and gives their UIDs.
+func (c *conn) takeNew(ch store.Changes) []store.Run {
 	s, old := c.sel, c.sel.view.next
-	before := s.view.count()
 	var fresh []store.Run
 	for _, r := range ch.Rows {
 		if s.view.append(r.UID) {
@@ -96,8 +119,8 @@ func (c *conn) takeNew(ch store.Changes) bool {
 		}
 	}
 	s.view.next = max(s.view.next, ch.Mailbox.UIDNext)
-	if s.view.count() == before {
-		return false
+	if len(fresh) == 0 {
+		return nil
 	}
 	if !s.readOnly {
 		first := max(c.srv.Store.ClaimRecent(s.ref, s.view.next), old)
@@ -110,7 +133,7 @@ func (c *conn) takeNew(ch store.Changes) bool {
 		}
 	}
 	c.notified(fresh)
-	return true
+	return fresh
 }
 
 // exists says how many messages there are, and how many are recent.

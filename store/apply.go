@@ -38,6 +38,7 @@ type apply struct {
 	dups       []*Blob             // whose batch was a repetition
 
 	changes []change // in order, for watchers
+	subs    []subChange
 	undo    []func() error
 	batchNo int
 	log     groupLog            // for followers
@@ -125,9 +126,9 @@ func fatal(err error) error {
 func (a *apply) begin() (rollback func() error) {
 	a.batchNo++
 	a.undo = a.undo[:0]
-	sys, changes, log := a.sys, len(a.changes), a.log.mark()
+	sys, changes, subs, log := a.sys, len(a.changes), len(a.subs), a.log.mark()
 	return func() error {
-		a.sys, a.changes = sys, a.changes[:changes]
+		a.sys, a.changes, a.subs = sys, a.changes[:changes], a.subs[:subs]
 		a.log.back(log)
 		for _, f := range slices.Backward(a.undo) {
 			if err := f(); err != nil {
@@ -435,8 +436,10 @@ func (a *apply) publish() {
 		m.setBAL(&b)
 	}
 	for id, w := range a.boxes {
+		m.boxNews(m.boxes[id], w)
 		m.publishBox(id, w)
 	}
+	m.subNews(a.subs)
 	for _, c := range a.changes {
 		if b := m.boxes[c.box]; b != nil {
 			b.apply(c)

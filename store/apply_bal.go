@@ -192,6 +192,9 @@ func (a *apply) subscribe(op Subscribe) error {
 	}
 	names := key.names()
 	k := keySub(op.BAL, &names, name)
+	if _, was := w.subs[name]; was != op.On {
+		a.subs = append(a.subs, subChange{BoxName{op.BAL, name}, was})
+	}
 	if !op.On {
 		delete(w.subs, name)
 		return a.del(bktSub, k)

@@ -25,6 +25,7 @@ type memory struct {
 	// could make them without end.
 	wordOctets int
 	rights     map[BALID]map[*Watcher]struct{}
+	news       map[BALID]map[*News]struct{}
 	damage     []Problem // records that cannot be used and belong to no BAL of ours
 	unnamed    int       // BALs whose address cannot be read
 }
@@ -50,7 +51,7 @@ type boxState struct {
 func newMemory(keys *keyring) *memory {
 	return &memory{keys: keys, bals: map[BALID]*balState{}, byAddr: map[Address]BALID{}, domains: map[string]int{},
 		boxes: map[MailboxID]*boxState{}, words: map[KeywordSet][]string{}, sets: map[string]KeywordSet{},
-		rights: map[BALID]map[*Watcher]struct{}{}}
+		rights: map[BALID]map[*Watcher]struct{}{}, news: map[BALID]map[*News]struct{}{}}
 }
 
 // loadMemory reads everything but rows from the index. What is damaged of one BAL makes this BAL unavailable and

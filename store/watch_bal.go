@@ -34,10 +34,14 @@ func (w *Watcher) closeBAL() {
 // under Store.mu.
 func (m *memory) wakeRights(b *balState) {
 	watchers, old := m.rights[b.ID], m.bals[b.ID]
-	if len(watchers) == 0 || old == nil || old.State == b.State && maps.Equal(old.members, b.members) {
+	news := m.news[b.ID]
+	if len(watchers)+len(news) == 0 || old == nil || old.State == b.State && maps.Equal(old.members, b.members) {
 		return
 	}
 	for w := range watchers {
 		w.wake()
+	}
+	for n := range news {
+		n.add(func(t *Tidings) { t.Rights = true })
 	}
 }

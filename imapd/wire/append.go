@@ -94,6 +94,7 @@ type ListData struct {
 	Attributes []string // as printed: `\Sent`
 	Delim      byte     // 0: NIL
 	Name       string   // UTF-8
+	OldName    string   // "" none; ("OLDNAME" (name)), RFC 5465, Section 5.4
 	ChildInfo  bool     // a child matched: ("CHILDINFO" ("SUBSCRIBED")), RFC 5258, Section 3.5
 }
 
@@ -112,6 +113,10 @@ func AppendList(dst []byte, d ListData, inUTF8 bool) []byte {
 	dst = AppendNString(dst, string([]byte{d.Delim}), d.Delim != 0)
 	dst = append(dst, ' ')
 	dst = AppendMailbox(dst, d.Name, inUTF8)
+	if d.OldName != "" {
+		dst = AppendMailbox(append(dst, ` ("OLDNAME" (`...), d.OldName, inUTF8)
+		dst = append(dst, "))"...)
+	}
 	if d.ChildInfo {
 		dst = append(dst, ` ("CHILDINFO" ("SUBSCRIBED"))`...)
 	}

@@ -68,6 +68,8 @@ func parse(c *Command) (any, error) {
 		return ParseID(c)
 	case "ENABLE":
 		return ParseEnable(c)
+	case "NOTIFY":
+		return ParseNotify(c)
 	}
 	panic(c.Name)
 }
@@ -298,7 +300,8 @@ func FuzzParse(f *testing.F) {
 	for _, s := range []string{"1:* (FLAGS BODY[1.2]<0.3>)", "OR FROM a (NOT SEEN)", `(SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, "1 +FLAGS (a)",
 		"1:4 (UNCHANGEDSINCE 12) +FLAGS.SILENT ($Taken)", "1:* (FLAGS MODSEQ) (CHANGEDSINCE 9 VANISHED)",
 		"INBOX (CONDSTORE QRESYNC (9 1 2:5 (1,3 2,5)))",
-		"RETURN (PARTIAL -1:-9) (REVERSE DATE SUBJECT) UTF-8 ALL", "REFERENCES UTF-8 ALL", `x (USE (\Sent))`, "a b +lrs", "OLDER 5 EMAILID M1", "1 (BINARY.PEEK[1.2]<3.4> BINARY.SIZE[] PREVIEW (LAZY))", "1:* UID (PARTIAL 1:9 CHANGEDSINCE 3)", `MODSEQ "/flags/\\draft" all 620162338`} {
+		"RETURN (PARTIAL -1:-9) (REVERSE DATE SUBJECT) UTF-8 ALL", "REFERENCES UTF-8 ALL", `x (USE (\Sent))`, "a b +lrs", "OLDER 5 EMAILID M1", "1 (BINARY.PEEK[1.2]<3.4> BINARY.SIZE[] PREVIEW (LAZY))", "1:* UID (PARTIAL 1:9 CHANGEDSINCE 3)", `MODSEQ "/flags/\\draft" all 620162338`,
+		"SET STATUS (SELECTED (MessageNew (UID FLAGS) MessageExpunge)) (SUBTREE (a b) (MailboxName))"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, args string) {

@@ -229,6 +229,7 @@ func parseAny(c *Command) {
 	ParseSelect(c)
 	ParseList(c)
 	ParseStatus(c)
+	ParseNotify(c)
 	ParseAppend(c)
 	ParseFetch(c)
 	ParseStore(c)
