@@ -53,6 +53,8 @@ var commands = map[string]command{
 	"RENAME":       {logged, all, (*conn).cmdRename},
 	"GETQUOTA":     {logged, all, (*conn).cmdGetQuota},
 	"GETQUOTAROOT": {logged, all, (*conn).cmdGetQuotaRoot},
+	"GETMETADATA":  {logged, all, (*conn).cmdGetMetadata},
+	"SETMETADATA":  {logged, all, (*conn).cmdSetMetadata},
 	"MYRIGHTS":     {logged, all, (*conn).cmdMyRights},
 	"GETACL":       {logged, all, (*conn).cmdGetACL},
 	"LISTRIGHTS":   {logged, all, (*conn).cmdListRights},

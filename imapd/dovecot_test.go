@@ -41,7 +41,7 @@ func newDovecot(t *testing.T) *dovecot {
 	}
 	conf := fmt.Sprintf("base_dir = %[1]s/run\nstate_dir = %[1]s/run\nlog_path = %[1]s/log\nssl = no\nmail_location = maildir:%[1]s/mail\n"+
 		"mail_uid = %[2]d\nmail_gid = %[3]d\nfirst_valid_uid = 1\nfirst_valid_gid = 1\nmailbox_list_index = yes\nmail_always_cache_fields = \n"+
-		"namespace inbox {\n inbox = yes\n separator = /\n", dir, d.uid, d.gid)
+		"imap_metadata = yes\nmail_attribute_dict = file:%[1]s/mail/attributes\nnamespace inbox {\n inbox = yes\n separator = /\n", dir, d.uid, d.gid)
 	for _, name := range []string{"Archive", "Drafts", "Junk", "Sent", "Trash"} {
 		conf += fmt.Sprintf(" mailbox %s {\n  auto = subscribe\n  special_use = \\%s\n }\n", name, name)
 	}

@@ -136,6 +136,12 @@ func (c *conn) listEntry(a wire.List, e entry, all []entry) {
 	if a.ReturnMyRights && e.box.Created {
 		c.myRightsLine(e.shown, e.grant)
 	}
+	if len(a.ReturnMetadata) > 0 && e.box.Created { // RFC 9590
+		_, err := c.metadataLine(wire.GetMetadata{Mailbox: e.shown, Entries: a.ReturnMetadata, MaxSize: -1}, annotated{e.box.Ref, e.box, e.grant})
+		if err != nil {
+			c.log.Warn("metadata cannot be read", "mailbox", uint32(e.box.Ref.Mailbox), "err", err)
+		}
+	}
 	if len(a.ReturnStatus) > 0 && e.box.Created {
 		c.statusLine(e.shown, e.box, a.ReturnStatus)
 	}

@@ -101,6 +101,10 @@ func respond(err error) (r response, known bool) {
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrFailed):
 		return response{statusBYE, "UNAVAILABLE", "The store is closed"}, true
 
+	case errors.Is(err, store.ErrTooLong):
+		return response{statusNO, "METADATA MAXSIZE " + itoa(store.MaxAnnotation), "A value is too long"}, true
+	case errors.Is(err, store.ErrTooMany):
+		return response{statusNO, "METADATA TOOMANY", "There are too many entries"}, true
 	case errors.Is(err, store.ErrKeyword), errors.Is(err, store.ErrLimit):
 		return response{statusNO, "LIMIT", "A limit of this mailbox is reached"}, true
 

@@ -39,6 +39,8 @@ func TestRespond(t *testing.T) {
 		{store.ErrMissing, "NO [UNAVAILABLE]"},
 		{store.ErrCorrupt, "NO [UNAVAILABLE]"},
 		{store.ErrKeyword, "NO [LIMIT]"},
+		{store.ErrTooLong, "NO [METADATA MAXSIZE 4096]"},
+		{store.ErrTooMany, "NO [METADATA TOOMANY]"},
 		{store.ErrLimit, "NO [LIMIT]"},
 		{store.ErrClosed, "BYE [UNAVAILABLE]"},
 		{store.ErrFailed, "BYE [UNAVAILABLE]"},

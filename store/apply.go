@@ -346,6 +346,8 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return a.renameMailbox(op, res)
 	case RenameTree:
 		return a.renameTree(op.BAL, op.From, op.To)
+	case PutAnnotation:
+		return a.putAnnotation(op)
 	case Subscribe:
 		return a.subscribe(op)
 	case AddMessage:

@@ -31,7 +31,7 @@ func (shredKey) isOp()   {}
 func (wipeBAL) isOp()    {}
 
 // wipedBuckets hold records of BALs, each with the number of the BAL first in its key; in the order in which they go.
-var wipedBuckets = [...]int{bktMember, bktSub, bktMailbox, bktRow, bktGone, bktExpunged, bktPrefix}
+var wipedBuckets = [...]int{bktMember, bktSub, bktAnnotation, bktMailbox, bktRow, bktGone, bktExpunged, bktPrefix}
 
 // destroyBAL takes a closed BAL out of use for ever. Its mailboxes leave memory now, their records go later.
 func (a *apply) destroyBAL(op destroyBAL, res *OpResult) error {

@@ -126,6 +126,9 @@ func (a *apply) deleteMailbox(op DeleteMailbox, res *OpResult) error {
 	if err := a.dropTombs(b); err != nil {
 		return err
 	}
+	if err := a.dropAnnotations(op.Ref); err != nil {
+		return err
+	}
 	delete(w.names, b.Name)
 	b.gone = true
 	return a.del(bktMailbox, keyBox(op.Ref))

@@ -130,7 +130,8 @@ func TestNothingInClear(t *testing.T) {
 	s := storetest.Open(t, opt)
 	b := storetest.AddBAL(t, s, "pharmacie@bal.example", store.ORG)
 	do(t, s, store.CreateMailbox{BAL: b.ID, Name: "Dossier Quatrepommes"}, store.Subscribe{BAL: b.ID, Name: "Dossier Quatrepommes", On: true},
-		store.PutMember{Address: b.Address, Member: store.Member{ID: "rpps:10000000001", Role: store.Owner, PasswordHash: password}})
+		store.PutMember{Address: b.Address, Member: store.Member{ID: "rpps:10000000001", Role: store.Owner, PasswordHash: password}},
+		store.PutAnnotation{Ref: store.Ref{BAL: b.ID}, Annotation: store.Annotation{Person: "rpps:10000000001", Entry: "/vendor/quatrepommes", Value: "Quatrepommes"}})
 	raw := prescription()
 	in := box(t, s, b.ID, "INBOX")
 	for range 3 {

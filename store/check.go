@@ -42,7 +42,7 @@ func (c *checker) run() error {
 		return err
 	}
 	defer c.s.guard.end(tx)
-	steps := []func(){c.bals, c.prefixes, c.boxes, c.expunged, c.refs, c.bodies, c.onces, c.events, c.backups, c.slots}
+	steps := []func(){c.bals, c.prefixes, c.boxes, c.expunged, c.refs, c.bodies, c.onces, c.events, c.backups, c.annotations, c.slots}
 	for _, step := range steps {
 		if err := c.ctx.Err(); err != nil {
 			return err

@@ -396,6 +396,10 @@ func mailboxPhase(w *crashWriter) {
 	w.do("rename mailbox", store.RenameMailbox{Ref: w.box("a@bal.example", "Patients"), To: "Anciens"})
 	w.do("rename INBOX", store.RenameMailbox{Ref: w.box("a@bal.example", "INBOX"), To: "Anciens/Reçus"})
 	w.do("subscribe", store.Subscribe{BAL: a.ID, Name: "Anciens/2026", On: true}, store.Subscribe{BAL: a.ID, Name: "Sent"})
+	to := w.box("a@bal.example", "Anciens/2026/Juin")
+	w.do("annotate", store.PutAnnotation{Ref: to, Annotation: store.Annotation{Entry: "/comment", Value: "Juin"}},
+		store.PutAnnotation{Ref: store.Ref{BAL: a.ID}, Annotation: store.Annotation{Person: "local:anne", Entry: "/vendor/test/x", Value: "y"}})
+	w.do("annotate anew", store.PutAnnotation{Ref: store.Ref{BAL: a.ID}, Annotation: store.Annotation{Person: "local:anne", Entry: "/vendor/test/x", Value: "z"}})
 	w.do("delete mailbox", store.DeleteMailbox{Ref: w.box("a@bal.example", "Anciens/2026/Juin")})
 	w.do("delete full mailbox", store.DeleteMailbox{Ref: w.box("a@bal.example", "Anciens/Reçus")})
 	w.close()

@@ -28,6 +28,11 @@ func dumpStore(s *store.Store) (string, error) {
 			return "", err
 		}
 		fmt.Fprintf(&b, "subscribed %d %q\n", bal.ID, subs)
+		notes, err := s.Annotations(store.Ref{BAL: bal.ID}, "local:anne")
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(&b, "annotations %d %q\n", bal.ID, notes)
 		boxes, err := s.Mailboxes(bal.ID)
 		if err != nil {
 			return "", err

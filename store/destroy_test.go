@@ -59,6 +59,8 @@ func newDoomed(t testing.TB) *doomed {
 	d.must(err)
 	d.both = blob.ID()
 	do(t, s, store.CreateMailbox{BAL: d.bal, Name: "Patients/Ordonnances"}, store.Subscribe{BAL: d.bal, Name: "Patients", On: true},
+		store.PutAnnotation{Ref: store.Ref{BAL: d.bal}, Annotation: store.Annotation{Entry: "/comment", Value: "x"}},
+		store.PutAnnotation{Ref: in.Ref, Annotation: store.Annotation{Person: "local:anne", Entry: "/comment", Value: "x"}},
 		store.PutMember{Address: doomedAddr, Member: store.Member{ID: "local:anne", Role: store.Owner, PasswordHash: "$argon2id$invented"}})
 	to := box(t, s, d.bal, "Patients/Ordonnances")
 	do(t, s, store.Copy{From: in.Ref, Runs: one(1), To: to.Ref}, store.StoreFlags{Ref: to.Ref, Runs: one(1), Mode: store.Add, Flags: store.Deleted, Keywords: []string{"Urgent"}},
@@ -148,6 +150,7 @@ func (d *doomed) gone(s *store.Store) {
 		"hold":          store.SetHold{Address: doomedAddr, On: true},
 		"mailbox":       store.CreateMailbox{BAL: d.bal, Name: "X"},
 		"subscription":  store.Subscribe{BAL: d.bal, Name: "X", On: true},
+		"annotation":    store.PutAnnotation{Ref: store.Ref{BAL: d.bal}, Annotation: store.Annotation{Entry: "/comment", Value: "x"}},
 	} {
 		if _, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{op}}); !errors.Is(err, store.ErrDestroyed) {
 			d.t.Errorf("%s: %v", name, err)

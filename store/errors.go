@@ -24,6 +24,8 @@ var (
 	ErrName          = errors.New("store: bad mailbox name")
 	ErrKeyword       = errors.New("store: bad keyword")
 	ErrLimit         = errors.New("store: limit reached")
+	ErrTooLong       = errors.New("store: value too long")
+	ErrTooMany       = errors.New("store: too many of them")
 	ErrNoMessage     = errors.New("store: no such message")
 	ErrOverQuota     = errors.New("store: over quota")
 	ErrUIDValidity   = errors.New("store: UIDVALIDITY is another one")

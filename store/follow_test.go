@@ -302,6 +302,10 @@ func (w *writer) op(rt *rapid.T, b *store.Batch) store.Op {
 	case 6:
 		return store.RenameMailbox{Ref: w.ref(rt), To: name()}
 	case 7:
+		if rapid.Bool().Draw(rt, "annotate") {
+			return store.PutAnnotation{Ref: w.ref(rt), Remove: rapid.Bool().Draw(rt, "remove"), Annotation: store.Annotation{Person: rapid.SampledFrom([]string{"", "rpps:1"}).Draw(rt, "person"),
+				Entry: "/comment", Value: rapid.SampledFrom([]string{"", "a", "b"}).Draw(rt, "value")}}
+		}
 		return store.Subscribe{BAL: w.ref(rt).BAL, Name: name(), On: rapid.Bool().Draw(rt, "on")}
 	case 8:
 		return store.StoreFlags{Ref: w.ref(rt), Runs: runs, Mode: store.Add, Flags: store.Deleted, Keywords: words}

@@ -18,21 +18,22 @@ const FormatVersion = 1
 
 // Buckets of index.db.
 const (
-	bktSys      = iota // the counters of the store, one record
-	bktBAL             // BAL → BAL
-	bktMember          // BAL, member id → member
-	bktMailbox         // BAL, mailbox → mailbox
-	bktSub             // BAL, pseudonym of the name → name
-	bktRow             // BAL, mailbox, UID → row
-	bktGone            // BAL, mailbox, MODSEQ → UIDs expunged
-	bktPrefix          // BAL, message → rows that use it, content key and prefix
-	bktBlob            // message → size, BALs that hold it
-	bktDead            // time, message → a body without a BAL
-	bktKeywords        // keyword set → keywords
-	bktOnce            // time, key → message
-	bktTrace           // number → event
-	bktExpunged        // BAL, time, mailbox, UID → a row that was expunged
-	bktBackup          // id → backup
+	bktSys        = iota // the counters of the store, one record
+	bktBAL               // BAL → BAL
+	bktMember            // BAL, member id → member
+	bktMailbox           // BAL, mailbox → mailbox
+	bktSub               // BAL, pseudonym of the name → name
+	bktRow               // BAL, mailbox, UID → row
+	bktGone              // BAL, mailbox, MODSEQ → UIDs expunged
+	bktPrefix            // BAL, message → rows that use it, content key and prefix
+	bktBlob              // message → size, BALs that hold it
+	bktDead              // time, message → a body without a BAL
+	bktKeywords          // keyword set → keywords
+	bktOnce              // time, key → message
+	bktTrace             // number → event
+	bktExpunged          // BAL, time, mailbox, UID → a row that was expunged
+	bktBackup            // id → backup
+	bktAnnotation        // BAL, mailbox, pseudonym of person and path → annotation
 	numBuckets
 )
 
@@ -41,6 +42,7 @@ var bucketNames = [numBuckets][]byte{
 	[]byte("prefix"), []byte("blob"), []byte("dead"), []byte("keywords"), []byte("once"), []byte("trace"),
 	[]byte("expunged"),
 	[]byte("backup"),
+	[]byte("annotation"),
 }
 
 var sysKey = []byte("sys")

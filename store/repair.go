@@ -257,7 +257,7 @@ func (r *repair) run() (err error) {
 		return err
 	}
 	for _, step := range []func() error{r.loadSys, r.loadBALs, r.loadBoxes, r.loadKeywords, r.loadPrefixes, r.loadBlobs,
-		r.mendRows, r.mendExpunged, r.mendGone, r.rescue, r.mendMembers, r.mendSubs, r.writePrefixes, r.writeBlobs, r.writeBoxes, r.writeBALs,
+		r.mendRows, r.mendExpunged, r.mendGone, r.rescue, r.mendMembers, r.mendSubs, r.mendAnnotations, r.writePrefixes, r.writeBlobs, r.writeBoxes, r.writeBALs,
 		r.mendOnce, r.mendTrace, r.copyRest, r.writeSys} {
 		if err := step(); err != nil {
 			return err

@@ -101,7 +101,7 @@ func everything(t *testing.T, s *store.Store) map[store.Address]map[string]int {
 // damage changes one record in one of many ways; it says which.
 func damageRecord(t *testing.T, dir string, rnd *rand.Rand) (what string) {
 	t.Helper()
-	buckets := []string{"sys", "bal", "member", "mailbox", "sub", "row", "gone", "prefix", "blob", "dead", "keywords", "once", "trace", "expunged"}
+	buckets := []string{"sys", "bal", "member", "mailbox", "sub", "row", "gone", "prefix", "blob", "dead", "keywords", "once", "trace", "expunged", "annotation"}
 	changeIndex(t, dir, func(tx *bolt.Tx) error {
 		name := buckets[rnd.IntN(len(buckets))]
 		b := tx.Bucket([]byte(name))

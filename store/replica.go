@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -114,10 +115,13 @@ func (r *Replica) Apply(c *Commit, body func(MessageID) (io.ReadCloser, error)) 
 func applyChanges(tx *bolt.Tx, changes []Change) error {
 	for _, ch := range changes {
 		b := tx.Bucket([]byte(ch.Bucket))
-		if b == nil {
-			return fmt.Errorf("%w: bucket %s", ErrInvalid, ch.Bucket)
-		}
 		var err error
+		if b == nil && slices.ContainsFunc(bucketNames[bktExpunged:], func(n []byte) bool { return string(n) == ch.Bucket }) {
+			b, err = tx.CreateBucket([]byte(ch.Bucket)) // the copy was begun before this bucket was known
+		}
+		if b == nil {
+			return errors.Join(fmt.Errorf("%w: bucket %s", ErrInvalid, ch.Bucket), err)
+		}
 		if ch.Value == nil {
 			err = b.Delete(ch.Key)
 		} else {

@@ -31,6 +31,7 @@
 //  14. An expunged message has a BAL, no row, a name that opens, keyword sets that exist, and the size of prefix and body.
 //  15. The slot of a BAL in the file of the keys opens, and names its address and kind; that of a destroyed one says so.
 //  16. A destroyed BAL that was wiped has no record but its own.
+//  17. An annotation has a BAL, and its mailbox exists; it opens, under the key of its person and path, and they are not too many.
 //
 // It does not parse messages (package message does), does not decide who may read (auth) or what a message becomes
 // (delivery), and knows no protocol.

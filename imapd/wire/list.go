@@ -99,6 +99,14 @@ func (l *lexer) listReturn(a *List) error {
 		a.ReturnSpecialUse = true
 	case "MYRIGHTS":
 		a.ReturnMyRights = true
+	case "METADATA": // RFC 9590, Section 3
+		if err = l.space(); err != nil {
+			return err
+		}
+		if !l.peek('(') {
+			return bad("List of entries expected")
+		}
+		a.ReturnMetadata, err = l.entries()
 	case "STATUS":
 		if err = l.space(); err != nil {
 			return err

@@ -70,6 +70,12 @@ func parse(c *Command) (any, error) {
 		return ParseEnable(c)
 	case "NOTIFY":
 		return ParseNotify(c)
+	case "COMPRESS":
+		return ParseCompress(c)
+	case "GETMETADATA":
+		return ParseGetMetadata(c)
+	case "SETMETADATA":
+		return ParseSetMetadata(c)
 	}
 	panic(c.Name)
 }
@@ -86,6 +92,11 @@ func TestParse(t *testing.T) {
 	}{
 		{"NOOP", "", nil},
 		{"LOGIN", "SMITH SESAME", Login{"SMITH", "SESAME"}},
+		{"COMPRESS", "deflate", "DEFLATE"},
+		{"GETMETADATA", `"" /shared/comment`, GetMetadata{"", []string{"/shared/comment"}, -1, 0}},
+		{"GETMETADATA", "(MAXSIZE 1024 DEPTH 1) inbox (/shared/comment /private/Comment)", GetMetadata{"INBOX", []string{"/shared/comment", "/private/Comment"}, 1024, 1}},
+		{"GETMETADATA", `a (DEPTH infinity) ("/private")`, GetMetadata{"a", []string{"/private"}, -1, -1}},
+		{"SETMETADATA", `a (/private/comment NIL /shared/x {3+}` + "\r\nnil)", SetMetadata{"a", []MetadataValue{{"/private/comment", "", false}, {"/shared/x", "nil", true}}}},
 		{"LOGIN", `"a\"b\\" {3+}` + "\r\nc d", Login{`a"b\`, "c d"}},
 		{"AUTHENTICATE", "GSSAPI", Authenticate{Mechanism: "GSSAPI"}},
 		{"AUTHENTICATE", "plain AHRlc3QAdGVzdA==", Authenticate{"PLAIN", []byte("\x00test\x00test"), true}},
@@ -209,6 +220,9 @@ func TestParseRefuses(t *testing.T) {
 	}
 	for name, list := range map[string][]string{
 		"NOOP":         {"x"},
+		"COMPRESS":     {"", "(", "DEFLATE now"},
+		"GETMETADATA":  {"", "a", "a ()", "a b", "a /private/", "a /shared//b", "a /shared/*", "a /other/x", "(DEPTH 2) a /shared/x", "(MAXSIZE) a /shared/x", "(MAXSIZE -1) a /shared/x", "(SIZE 1) a /shared/x", "a /shared/x y", "a (/shared/x", "a /privatex/y", "a \"/shared/\xc3\xa9\""},
+		"SETMETADATA":  {"", "a", "a ()", "a /shared/x", "a (/shared/x)", "a (/shared/x y)", "a (/shared/x NIL", "a (/shared/x NIL) b", "a (x NIL)"},
 		"LOGIN":        {"", "a", "a ", "a b c", "a  b", `"a" "b`, "a {3}\r\nb", "a \"\xff\"", `a "\b"`},
 		"AUTHENTICATE": {"", "PLAIN x", "PLAIN ", "PLAIN = x", "PLAIN AB=="},
 		"DELETE":       {"", "a b", "a&b", "a&AGE-", "\"a\xc3\"", "a\xc3\xa9", "\"\xc3\xa9&b\"", "\"\xc2\x85\"", "&2AA-", "{3}\r\na\nb", "a*"},
@@ -301,6 +315,7 @@ func FuzzParse(f *testing.F) {
 		"1:4 (UNCHANGEDSINCE 12) +FLAGS.SILENT ($Taken)", "1:* (FLAGS MODSEQ) (CHANGEDSINCE 9 VANISHED)",
 		"INBOX (CONDSTORE QRESYNC (9 1 2:5 (1,3 2,5)))",
 		"RETURN (PARTIAL -1:-9) (REVERSE DATE SUBJECT) UTF-8 ALL", "REFERENCES UTF-8 ALL", `x (USE (\Sent))`, "a b +lrs", "OLDER 5 EMAILID M1", "1 (BINARY.PEEK[1.2]<3.4> BINARY.SIZE[] PREVIEW (LAZY))", "1:* UID (PARTIAL 1:9 CHANGEDSINCE 3)", `MODSEQ "/flags/\\draft" all 620162338`,
+		`(MAXSIZE 9 DEPTH infinity) "" (/shared/a /private/b)`, `INBOX (DEPTH 1) /private`, `x (/private/a NIL /shared/b {1}\r\nx)`, `"" * RETURN (METADATA (/shared/a))`,
 		"SET STATUS (SELECTED (MessageNew (UID FLAGS) MessageExpunge)) (SUBTREE (a b) (MailboxName))"} {
 		f.Add(s)
 	}

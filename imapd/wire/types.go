@@ -90,6 +90,7 @@ type List struct {
 	SelectSubscribed, SelectRemote, SelectRecursive, SelectSpecialUse bool
 	ReturnSubscribed, ReturnChildren, ReturnSpecialUse                bool
 	ReturnMyRights                                                    bool         // RFC 8440
+	ReturnMetadata                                                    []string     // entries (RFC 9590)
 	ReturnStatus                                                      []StatusItem // empty: none asked for
 }
 
