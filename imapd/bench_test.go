@@ -138,6 +138,10 @@ func BenchmarkBig(b *testing.B) {
 		{"search-unseen", "UID SEARCH UNSEEN"},
 		{"search-from", "UID SEARCH FROM durand"},
 		{"search-text", "UID SEARCH TEXT introuvable"},
+		{"sort-date", "SORT (DATE) UTF-8 ALL"},
+		{"sort-subject", "SORT (SUBJECT) UTF-8 ALL"},
+		{"sort-from-size", "SORT (FROM REVERSE SIZE) UTF-8 ALL"},
+		{"thread", "THREAD REFERENCES UTF-8 ALL"},
 		{"store", "STORE 1 +FLAGS (\\Seen)"},
 	} {
 		b.Run(c.name, func(b *testing.B) {

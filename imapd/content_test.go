@@ -1,11 +1,8 @@
 package imapd
 
 import (
-	"crypto/tls"
-	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -139,42 +136,4 @@ func TestListSeveral(t *testing.T) {
 			t.Errorf("LIST %s:\n%s\nwant\n%s", c.pattern, got, strings.Join(c.want, "\r\n"))
 		}
 	}
-}
-
-// BenchmarkIdle: what an idle TLS session on a mailbox of 1,000 messages holds, both ends in this process.
-func BenchmarkIdle(b *testing.B) {
-	w := benchWorld(b)
-	w.fill("B", 1000, 500)
-	const n = 500
-	for b.Loop() {
-		before := inUse()
-		var conns []net.Conn
-		for range n {
-			nc, err := tls.Dial("tcp", w.addr, w.client)
-			if err != nil {
-				b.Fatal(err)
-			}
-			s := newSession(b, nc)
-			s.line()
-			s.ok(`LOGIN "` + ownerName + `" "` + password + `"`)
-			s.ok("SELECT B")
-			s.send("i IDLE\r\n")
-			s.line()
-			conns = append(conns, nc)
-		}
-		b.ReportMetric(float64(inUse()-before)/n/1000, "kB/session")
-		for _, c := range conns {
-			c.Close()
-		}
-	}
-}
-
-// inUse is heap and stacks after a collection; twice, since the first one shrinks stacks.
-func inUse() int64 {
-	for range 3 {
-		runtime.GC()
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc + m.StackInuse)
 }

@@ -97,6 +97,12 @@ func newWorld(t testing.TB, change func(*Server)) *world {
 // newWorldAt is newWorld with a clock for the store.
 func newWorldAt(t testing.TB, change func(*Server), now func() time.Time) *world {
 	t.Helper()
+	return newWorldOn(t, change, store.Options{NoSync: true, Now: now})
+}
+
+// newWorldOn is newWorld on a store opened in its own way.
+func newWorldOn(t testing.TB, change func(*Server), opt store.Options) *world {
+	t.Helper()
 	dir := t.TempDir()
 	p, err := pki()
 	if err != nil {
@@ -111,7 +117,8 @@ func newWorldAt(t testing.TB, change func(*Server), now func() time.Time) *world
 	log := slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	front := must[*tlsconf.Front](t, "front")(tlsconf.NewFront(tlsconf.FrontConfig{Name: "imap", CertFile: cert, KeyFile: key}))
 	w := &world{t: t, ca: ca, logs: logs, dir: filepath.Join(dir, "store")}
-	st := must[*store.Store](t, "store")(store.Open(store.Options{Dir: w.dir, Create: true, NoSync: true, Log: log, Now: now, Observe: w.observe}))
+	opt.Dir, opt.Create, opt.Log, opt.Observe = w.dir, true, log, w.observe
+	st := must[*store.Store](t, "store")(store.Open(opt))
 	w.store = st
 	argon := auth.Params{Time: 1, MemoryKiB: 64, Threads: 1}
 	hash := must[string](t, "hash")(auth.HashPassword(argon, password))
