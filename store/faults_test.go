@@ -192,7 +192,7 @@ func newBAL(a store.Address) store.Op {
 var (
 	wordOfID = regexp.MustCompile(`\b[0-9A-Z]{13}\b`)
 	dates    = regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.\d]* \+0000 UTC`)
-	numbers  = regexp.MustCompile(`(?m)(UID|ModSeq|UIDValidity|UIDNext|HighestModSeq|BAL|Mailbox):\d+|^(bal|subscribed|destroyed) \d+|row {\d+ \d+}|At:\S+`)
+	numbers  = regexp.MustCompile(`(?m)(UID|ModSeq|UIDValidity|UIDNext|HighestModSeq|BAL|Mailbox):\d+|^(bal|subscribed|annotations|destroyed) \d+|row {\d+ \d+}|At:\S+`)
 )
 
 // nameOnly leaves the word before a number.
