@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,13 @@ func TestRefusedLiterals(t *testing.T) {
 		{"APPEND over the limit, small enough to be sent without waiting", fmt.Sprintf("x1 APPEND INBOX {%d+}\r\n%s\r\n", 2500, strings.Repeat(evil, 125)), "x1 NO [TOOBIG]"},
 		{"over LITERAL-", fmt.Sprintf("x1 APPEND INBOX {%d+}\r\n%s\r\n", 5000, strings.Repeat(evil, 250)), "* BYE"},
 		{"mailbox unknown", fmt.Sprintf("x1 APPEND nowhere {%d+}\r\n%s\r\n", 20, evil), "x1 NO [TRYCREATE]"},
+		{"second message over the limit", fmt.Sprintf("x1 APPEND INBOX {3+}\r\nabc {%d+}\r\n%s {20+}\r\n%s\r\n", 2500, strings.Repeat(evil, 125), evil), "x1 NO [TOOBIG]"},
+		{"second message over LITERAL-", fmt.Sprintf("x1 APPEND INBOX {3+}\r\nabc {%d+}\r\n%s\r\n", 5000, strings.Repeat(evil, 250)), "* BYE"},
+		{"messages for an unknown mailbox", fmt.Sprintf("x1 APPEND nowhere {20+}\r\n%s {20+}\r\n%s\r\n", evil, evil), "x1 NO [TRYCREATE]"},
+		{"a flag of the second message", fmt.Sprintf("x1 APPEND INBOX {20+}\r\n%s (\\Recent) {20+}\r\n%s {20+}\r\n%s\r\n", evil, evil, evil), "x1 BAD"},
+		{"an empty message, and more", fmt.Sprintf("x1 APPEND INBOX {3+}\r\nabc {0+}\r\n {20+}\r\n%s\r\n", evil), "x1 NO"},
+		{"NUL in the second message", fmt.Sprintf("x1 APPEND INBOX {3+}\r\nabc {3+}\r\na\x00b {20+}\r\n%s\r\n", evil), "x1 BAD"},
+		{"far too many messages", "x1 APPEND INBOX {20+}\r\n" + strings.Repeat(evil+" {20+}\r\n", 150) + evil + "\r\n", "x1 NO [LIMIT]"},
 		{"literal of an ordinary command", fmt.Sprintf("x1 LIST {%d+}\r\n%s\r\n", 5000, strings.Repeat(evil, 250)), "* BYE"},
 		{"long line", "x1 SEARCH TEXT \"" + strings.Repeat(evil[:18], 5000) + "\"\r\n" + evil, "* BYE"},
 		{"bare LF", "x1 NOOP\nx9 DELETE Precieux\r\n", "* B"},
@@ -63,7 +71,14 @@ func TestRefusedLiterals(t *testing.T) {
 				s.fail("answer %q, want %q", first, c.want)
 			}
 			w.box("Precieux")
+			if n := w.box("INBOX").Messages; n != 0 {
+				t.Errorf("%d messages stored", n)
+			}
 		})
+	}
+	left, _ := filepath.Glob(filepath.Join(w.dir, "spool", "*"))
+	if len(left) > 0 {
+		t.Errorf("left in the spool: %v", left)
 	}
 }
 

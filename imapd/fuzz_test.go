@@ -29,6 +29,8 @@ func FuzzSession(f *testing.F) {
 	}
 	f.Add(uint8(3), "a IDLE\r\nDONE\r\n")
 	f.Add(uint8(2), "a APPEND INBOX {4}\r\nabcd\r\n")
+	f.Add(uint8(2), "a APPEND INBOX (\\Seen) {4+}\r\nabcd (x) \" 7-Feb-1994 22:43:04 -0800\" {3+}\r\nefg {0+}\r\n\r\n")
+	f.Add(uint8(2), "a APPEND INBOX {4+}\r\nabcd (\\Nothing) {3+}\r\nefg {2}\r\n")
 	f.Add(uint8(3), "a UID FETCH 1:* (BODY[1.2.HEADER.FIELDS (a b)]<1.2>)\r\n")
 	w := newWorld(f, func(s *Server) { s.MaxConnsPerAddr, s.IdleTime, s.LoginTime = 1000, 2*time.Second, 2*time.Second })
 	w.deliver("INBOX", mail)

@@ -28,21 +28,22 @@ func (c *conn) cmdReplace(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	m, err := c.appendable(a, cmd.Literal, old)
+	m, room, err := c.appendable(a, old)
 	if err != nil {
 		return response{}, err
 	}
-	blob, _, err := c.spool(cmd.Literal)
+	msgs, err := c.spool(cmd, a, m.Ref, room)
+	defer abort(msgs)
 	if err != nil {
 		return response{}, err
 	}
-	defer blob.Abort()
+	blob := msgs[0].blob
 	res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
 		Blob: blob,
 		// The old one first: its room counts for the new one.
 		Ops: []store.Op{
 			store.Expunge{Ref: c.sel.ref, Runs: runs, All: true, Each: true},
-			store.AddMessage{Ref: m.Ref, Message: blob.ID(), Flags: storeFlag(a.Flags.System), Keywords: a.Flags.Keywords, Date: a.Date, Size: blob.Size()},
+			msgs[0].op(m),
 		},
 		Events: []trace.Event{c.event(trace.Expunged, c.sel.ref, ""),
 			c.event(trace.Appended, m.Ref, "", trace.Attr{Key: trace.KeySize, Value: itoa(blob.Size())})},
@@ -50,10 +51,8 @@ func (c *conn) cmdReplace(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, tryCreate(err)
 	}
-	done := res.Ops[1]
-	c.put(m.Ref, done.New)
-	code := wire.AppendAppendUID(nil, uint32(done.UIDValidity), uint32(done.New[0].First))
-	c.out.line("* OK " + string(code) + " Replacement stored")
+	c.put(m.Ref, res.Ops[1].New)
+	c.out.line("* OK " + appendUID(res.Ops[1:]) + " Replacement stored")
 	return okay(cmd.Name + " completed"), nil
 }
 

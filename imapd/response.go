@@ -43,19 +43,20 @@ func bad(code, text string) error { return &fault{response{statusBAD, code, text
 
 // The errors of this package that handlers meet in several places.
 var (
-	errReadOnly   = no("", "The mailbox is selected read-only")
-	errNoRight    = no("NOPERM", "Your role does not allow this")
-	errGone       = errors.New("imapd: the selected mailbox is gone")
-	errRight      = errors.New("imapd: the right was withdrawn")
-	errCutOff     = errors.New("imapd: the message of an APPEND did not come whole")
-	errTooBig     = errors.New("imapd: message over the size limit")
-	errQResync    = bad("", "ENABLE QRESYNC first")
-	errNumber     = bad("", "No message has that number")
-	errNameFixed  = no("CANNOT", "This mailbox can be neither created nor removed")
-	errNULLiteral = bad("", "NUL is not allowed in a message")
-	errTooMany    = no("LIMIT", "Too many messages to sort: ask for fewer")
-	errUnknownCTE = no("UNKNOWN-CTE", "The encoding of this part is not known")
-	errEmpty      = no("", "A message without octets is not kept") // an APPEND called off: RFC 3502, Section 6.3.11
+	errReadOnly     = no("", "The mailbox is selected read-only")
+	errNoRight      = no("NOPERM", "Your role does not allow this")
+	errGone         = errors.New("imapd: the selected mailbox is gone")
+	errRight        = errors.New("imapd: the right was withdrawn")
+	errCutOff       = errors.New("imapd: the message of an APPEND did not come whole")
+	errTooBig       = errors.New("imapd: message over the size limit")
+	errQResync      = bad("", "ENABLE QRESYNC first")
+	errNumber       = bad("", "No message has that number")
+	errNameFixed    = no("CANNOT", "This mailbox can be neither created nor removed")
+	errNULLiteral   = bad("", "NUL is not allowed in a message")
+	errTooMany      = no("LIMIT", "Too many messages to sort: ask for fewer")
+	errManyMessages = no("LIMIT", "Too many messages in one APPEND, or too large together: send at most 100 and 256 MB at a time")
+	errUnknownCTE   = no("UNKNOWN-CTE", "The encoding of this part is not known")
+	errEmpty        = no("", "A message without octets is not kept") // an APPEND called off: RFC 3502, Section 6.3.11
 )
 
 // respond is the one place where an error becomes a response. known is false for the default row: the

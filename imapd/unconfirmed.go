@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"mssd/imapd/wire"
 	"mssd/store"
 	"mssd/trace"
 )
@@ -15,9 +14,9 @@ const maxUnconfirmed = 64
 
 // An APPEND whose OK the client may not have read, because the connection broke or the disk was too slow for an answer
 // in time, is done again by the client, which cannot know better. As for deliveries (design §2.6) the repetition is
-// answered with the first message and stores nothing, until the client has gone on after the OK: then the same octets
+// answered with the first message, or messages, and stores nothing, until the client has gone on after the OK: then the same octets
 // again are a message of their own. It counts for the same person, mailbox, flags, date and octets, and only while the
-// mailbox holds the first message.
+// mailbox holds all of them.
 type unconfirmed struct {
 	ids  []trace.ID
 	read int64 // octets read from the client when the last OK was written
@@ -43,7 +42,7 @@ func (c *conn) heard() {
 }
 
 // appendOnce names an APPEND by what its client would say again.
-func (c *conn) appendOnce(m store.Mailbox, a wire.Append, sum [32]byte) *store.Once {
+func (c *conn) appendOnce(m store.Mailbox, msgs []incoming) *store.Once {
 	h := sha256.New()
 	add := func(b ...byte) {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(b))))
@@ -52,13 +51,15 @@ func (c *conn) appendOnce(m store.Mailbox, a wire.Append, sum [32]byte) *store.O
 	add([]byte("APPEND")...)
 	add([]byte(c.user.who.Person)...)
 	add(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(m.Ref.BAL)), uint64(m.Ref.Mailbox))...)
-	add(byte(storeFlag(a.Flags.System)))
-	words := slices.Clone(a.Flags.Keywords)
-	slices.Sort(words)
-	for _, w := range words {
-		add([]byte(w)...)
+	for _, in := range msgs {
+		add(byte(storeFlag(in.Flags.System)))
+		words := slices.Clone(in.Flags.Keywords)
+		slices.Sort(words)
+		for _, w := range words {
+			add([]byte(w)...)
+		}
+		add(binary.BigEndian.AppendUint64(nil, uint64(in.Date.Unix()))...) // that of the zero time where none is given
+		add(in.sum[:]...)
 	}
-	add(binary.BigEndian.AppendUint64(nil, uint64(a.Date.Unix()))...) // that of the zero time where none is given
-	add(sum[:]...)
 	return &store.Once{Key: [32]byte(h.Sum(nil)), In: m.Ref}
 }

@@ -232,9 +232,10 @@ func (a *apply) batch(b *Batch) (*Result, error) {
 
 func (a *apply) tryBatch(b *Batch) (*Result, error) {
 	res := &Result{Ops: make([]OpResult, len(b.Ops))}
-	if b.Blob != nil {
-		if !b.Blob.finished {
-			return nil, fmt.Errorf("%w: the body is not finished", ErrInvalid)
+	bodies := b.bodies()
+	for i, body := range bodies {
+		if !body.finished || b.Blob == nil || slices.Contains(bodies[:i], body) {
+			return nil, fmt.Errorf("%w: the body is not finished, or not the first, or there twice", ErrInvalid)
 		}
 		res.ID = b.Blob.id
 	}
@@ -243,7 +244,7 @@ func (a *apply) tryBatch(b *Batch) (*Result, error) {
 			return nil, fmt.Errorf("%w: Once without a body", ErrInvalid)
 		}
 		if first, ok := a.onceSeen(b.Once.Key); ok {
-			there, err := a.firstIn(b.Once.In, first)
+			there, err := a.firstIn(b.Once.In, first, b)
 			if err != nil {
 				return nil, err
 			}
@@ -255,8 +256,8 @@ func (a *apply) tryBatch(b *Batch) (*Result, error) {
 			return nil, err
 		}
 	}
-	if b.Blob != nil {
-		if err := a.newBlob(b.Blob); err != nil {
+	for _, body := range bodies {
+		if err := a.newBlob(body); err != nil {
 			return nil, err
 		}
 	}
@@ -268,10 +269,7 @@ func (a *apply) tryBatch(b *Batch) (*Result, error) {
 	if err := a.events(b, res); err != nil {
 		return nil, err
 	}
-	if b.Blob == nil {
-		return res, nil
-	}
-	return res, a.placeBlob(b.Blob)
+	return res, a.placeBlobs(bodies)
 }
 
 // duplicate answers a batch that repeats a delivery whose 250 was not confirmed.
@@ -281,18 +279,16 @@ func (a *apply) duplicate(b *Batch, res *Result, first trace.ID, there []OpResul
 	if len(b.Events) > 0 {
 		e.Conn = b.Events[0].Conn
 	}
-	if b.Blob != nil {
-		a.dups = append(a.dups, b.Blob)
-	}
+	a.dups = append(a.dups, b.bodies()...)
 	return res, a.event(e)
 }
 
 // maxLookBack bounds the search for the first message of a repetition: everybody waits for it.
 const maxLookBack = 10_000
 
-// firstIn says where in a mailbox a message is: nil when it is not there any more. Without a mailbox it counts wherever
-// it is.
-func (a *apply) firstIn(in Ref, first MessageID) ([]OpResult, error) {
+// firstIn says where in a mailbox the messages of a former batch like b are, of which first is the first: nil when one of
+// them is not there any more. Without a mailbox they count wherever they are.
+func (a *apply) firstIn(in Ref, first MessageID, again *Batch) ([]OpResult, error) {
 	if in == (Ref{}) {
 		return []OpResult{}, nil
 	}
@@ -317,11 +313,37 @@ func (a *apply) firstIn(in Ref, first MessageID) ([]OpResult, error) {
 		}
 		row, err := decodeRow(k, v)
 		if err == nil && row.Message == first {
-			return []OpResult{{Ref: in, UIDValidity: b.UIDValidity, New: []Run{{row.UID, 1}}}}, nil
+			return a.alike(b, row.UID, again)
 		}
 		k, v = c.Prev() // damaged: Check reports it
 	}
 	return nil, nil
+}
+
+// alike holds the messages that a batch would add to a mailbox against those that stand there from a UID on. One batch
+// gives UIDs without a gap and no UID is given twice, so they are those of a former batch like it.
+func (a *apply) alike(box *boxWork, from UID, again *Batch) (there []OpResult, err error) {
+	for _, op := range again.Ops {
+		add, ok := op.(AddMessage)
+		if !ok || add.Ref != box.Ref {
+			continue
+		}
+		uid := from + UID(len(there))
+		k := keyRow(box.Ref, uid)
+		v := a.get(bktRow, k)
+		if v == nil {
+			return nil, nil
+		}
+		row, err := decodeRow(k, v)
+		if err != nil {
+			return nil, nil // Check reports it
+		}
+		if body := again.body(add); body != nil && row.Size != int64(len(add.Prefix))+body.size {
+			return nil, nil
+		}
+		there = append(there, OpResult{Ref: box.Ref, UIDValidity: box.UIDValidity, New: []Run{{uid, 1}}})
+	}
+	return there, nil
 }
 
 func (a *apply) op(op Op, b *Batch, res *OpResult) error {
@@ -351,7 +373,7 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 	case Subscribe:
 		return a.subscribe(op)
 	case AddMessage:
-		return a.addMessage(op, b.Blob, res)
+		return a.addMessage(op, b.body(op), res)
 	case StoreFlags:
 		return a.storeFlags(op, res)
 	case Copy:

@@ -36,6 +36,7 @@ func (a *apply) rows(r Ref, runs []Run) ([]Row, error) {
 	return out, nil
 }
 
+// addMessage puts a message into a mailbox; blob is its body, nil when that is stored already.
 func (a *apply) addMessage(op AddMessage, blob *Blob, res *OpResult) error {
 	b, err := a.box(op.Ref)
 	if err != nil {
@@ -76,7 +77,7 @@ func (a *apply) addMessage(op AddMessage, blob *Blob, res *OpResult) error {
 		return err
 	}
 	var key *secret // of a body that is stored already: to be looked for
-	if blob != nil && blob.id == op.Message {
+	if blob != nil {
 		key = &blob.key
 	}
 	if err := a.refPrefix(op.Ref.BAL, op.Message, key, op.Prefix); err != nil {

@@ -33,16 +33,35 @@ func (a *apply) newBlob(b *Blob) error {
 	return a.putBlob(b.id, blobRec{Size: b.size})
 }
 
-// placeBlob is the last step of a batch: the body goes to its place. What cannot fail comes after, so that the
-// file never has to be taken back.
+// placeBlobs is the last step of a batch: the bodies go to their places. What cannot fail comes after, so that a file has
+// to be taken back only when one after it could not be placed. A process that ends in between leaves bodies without a
+// record, which the next start removes (places).
+func (a *apply) placeBlobs(bodies []*Blob) error {
+	for _, b := range bodies {
+		rec, err := a.blob(b.id)
+		if err != nil {
+			return err
+		}
+		if rec.Refs == 0 || b.to == nil {
+			return fmt.Errorf("%w: a body without a message", ErrInvalid)
+		}
+	}
+	was := len(a.blobs)
+	for _, b := range bodies {
+		if err := a.placeBlob(b); err != nil {
+			for _, placed := range a.blobs[was:] {
+				if a.s.fs.Rename(a.s.blobPath(placed.id), placed.path) != nil {
+					a.s.places.doubt = true
+				}
+			}
+			a.blobs = a.blobs[:was]
+			return err
+		}
+	}
+	return nil
+}
+
 func (a *apply) placeBlob(b *Blob) error {
-	rec, err := a.blob(b.id)
-	if err != nil {
-		return err
-	}
-	if rec.Refs == 0 || b.to == nil {
-		return fmt.Errorf("%w: a body without a message", ErrInvalid)
-	}
 	dir, err := a.s.places.dir(b.id)
 	if err != nil {
 		return noWrite(err)

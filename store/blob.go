@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,7 +22,7 @@ type Blob struct {
 	s        *Store
 	id       trace.ID
 	path     string // in spool/
-	f        file   // open until the commit is done: the committer may have to sync it
+	f        file   // open until the commit is done: the committer may have to sync it; nil once closed before (SealFor)
 	key      secret // of this file alone
 	sealer   *sealer
 	began    time.Time
@@ -113,16 +114,39 @@ func (b *Blob) address(batch *Batch) error {
 		return b.err // the committer refuses what is not finished
 	}
 	var to []BALID
-	var receivers []receiver
 	for _, op := range batch.Ops {
-		add, ok := op.(AddMessage)
-		if !ok || add.Message != 0 && add.Message != b.id || slices.Contains(to, add.Ref.BAL) {
-			continue
-		}
-		// A BAL that does not exist is the committer's to refuse.
-		if k, err := b.s.keys.bal(add.Ref.BAL); err == nil {
+		if add, ok := op.(AddMessage); ok && batch.body(add) == b && !slices.Contains(to, add.Ref.BAL) {
 			to = append(to, add.Ref.BAL)
-			receivers = append(receivers, receiver{add.Ref.BAL, k.wrap()})
+		}
+	}
+	return b.seal(to)
+}
+
+// SealFor completes a finished body for one BAL before its batch is committed, and closes its file: of a batch of many
+// bodies those that wait for the last one then take neither buffers nor descriptors.
+func (b *Blob) SealFor(bal BALID) error {
+	if !b.finished || b.err != nil {
+		return cmp.Or(b.err, fmt.Errorf("%w: body is not finished", ErrInvalid))
+	}
+	if err := b.seal([]BALID{bal}); err != nil || b.f == nil || b.to == nil {
+		return err
+	}
+	err := b.f.Close()
+	b.f = nil
+	if err != nil {
+		b.err = noWrite(fmt.Errorf("store: spool: %w", err))
+	}
+	return b.err
+}
+
+// seal completes the file for those of BALs that exist: others are the committer's to refuse.
+func (b *Blob) seal(bals []BALID) error {
+	var to []BALID
+	var receivers []receiver
+	for _, bal := range bals {
+		if k, err := b.s.keys.bal(bal); err == nil {
+			to = append(to, bal)
+			receivers = append(receivers, receiver{bal, k.wrap()})
 		}
 	}
 	switch {
@@ -171,9 +195,15 @@ func (b *Blob) drop() {
 		return
 	}
 	b.gone = true
-	b.f.Close() // of a file that goes
+	b.close() // of a file that goes
 	if err := b.s.fs.Remove(b.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		b.s.log.Warn("spool file stays until the next start", "err", err)
+	}
+}
+
+func (b *Blob) close() {
+	if b.f != nil {
+		_ = b.f.Close()
 	}
 }
 
@@ -182,7 +212,7 @@ func (b *Blob) stored() {
 	b.mu.Lock()
 	if !b.gone {
 		b.gone = true
-		b.f.Close() // it was synced: nothing can come of it any more
+		b.close() // it was synced: nothing can come of it any more
 	}
 	b.mu.Unlock()
 	if b.derived.meta != nil {

@@ -81,8 +81,8 @@ func (s *Store) commitPatiently(ctx context.Context, b *Batch) (*Result, error) 
 }
 
 func (s *Store) submit(ctx context.Context, b *Batch, giveUp <-chan time.Time) (wait func() (*Result, error), err error) {
-	if b.Blob != nil {
-		if err := b.Blob.address(b); err != nil {
+	for _, body := range b.bodies() {
+		if err := body.address(b); err != nil {
 			return nil, err
 		}
 	}
@@ -317,7 +317,7 @@ func (s *Store) syncBodies(a *apply) error {
 	}
 	switch {
 	case s.opt.SyncEach: // the bodies are synced
-	case len(a.blobs) > s.syncFew:
+	case len(a.blobs) > s.syncFew, slices.ContainsFunc(a.blobs, func(b *Blob) bool { return b.f == nil }):
 		return s.fs.SyncAll()
 	default: // a sync of everything would wait for what others write to the disk
 		for _, b := range a.blobs {

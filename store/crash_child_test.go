@@ -35,12 +35,13 @@ type crashLedger struct {
 }
 
 type crashStep struct {
-	Name   string
-	Dump   string      // the store after it; "" where none is open yet
-	Mails  []crashMail // delivered by it, guarded against repetition
-	Group  bool        // its mails are on their way at the same time: any of them may be there
-	Gone   []byte      // from here on these octets stand nowhere in the file of the keys
-	Rotate bool        // from here on only Master opens the store
+	Name    string
+	Dump    string      // the store after it; "" where none is open yet
+	Mails   []crashMail // delivered by it, guarded against repetition
+	Several bool        // its mails are one batch
+	Group   bool        // its mails are on their way at the same time: any of them may be there
+	Gone    []byte      // from here on these octets stand nowhere in the file of the keys
+	Rotate  bool        // from here on only Master opens the store
 
 	Generation string // made by it, with what mail
 	Saved      string
@@ -294,6 +295,7 @@ var crashScenarios = map[string][]func(w *crashWriter){
 		a, b := w.box("a@bal.example", "INBOX"), w.box("b@bal.example", "INBOX")
 		w.deliver(10, 5000, a)
 		w.deliver(11, 100_000, b, a)
+		w.several(40, 3, b)
 		w.deliverMany(20, 4, 900, a, b)
 		w.close()
 	}},
@@ -412,6 +414,7 @@ func messagePhase(w *crashWriter) {
 		m := crashMail{Raw: crashRaw(10, 2000), To: []store.Ref{sent}}
 		crashFail(w.commitMail(&m, false))
 	})
+	w.several(40, 3, sent)
 	w.do("flags", store.StoreFlags{Ref: in, Runs: one(1), Mode: store.Add, Flags: store.Seen, Keywords: []string{"urgent", "vu"}})
 	w.do("copy", store.Copy{From: in, Runs: one(1), To: sent})
 	w.do("copy to another BAL", store.Copy{From: in, Runs: one(2), To: other})

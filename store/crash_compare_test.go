@@ -192,8 +192,15 @@ func rowLines(dump string) (rows []string) {
 // resend does what peers do: what they saw no 250 for is sent again, and some of what they did. Each is there once.
 func (l *crashLedger) resend(s *store.Store, pos *position) error {
 	for n := max(l.From, pos.Done-1); n <= pos.Begun; n++ {
+		if l.Steps[n].Several {
+			if _, err := sendSeveral(s, l.Steps[n].Mails); err != nil {
+				return fmt.Errorf("several sent again: %w", err)
+			}
+		}
 		for _, m := range l.Steps[n].Mails {
-			if _, _, err := sendMail(s, m, true); err != nil {
+			if l.Steps[n].Several {
+				// sent above
+			} else if _, _, err := sendMail(s, m, true); err != nil {
 				return fmt.Errorf("sent again: %w", err)
 			}
 			for _, to := range m.To {

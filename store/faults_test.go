@@ -149,6 +149,10 @@ var faultSteps = []struct {
 	{"deliver to two", func(r *faultRun) error {
 		return r.mail(2, r.ref("a@bal.example", "INBOX"), r.ref("b@bal.example", "INBOX"))
 	}},
+	{"deliver several", func(r *faultRun) error {
+		_, err := sendSeveral(r.s, severalMails(70, 3, r.ref("a@bal.example", "Sent")))
+		return err
+	}},
 	{"flags", func(r *faultRun) error {
 		return r.do(store.StoreFlags{Ref: r.ref("a@bal.example", "INBOX"), Runs: one(1), Mode: store.Add, Flags: store.Deleted, Keywords: []string{"vu"}})
 	}},

@@ -16,14 +16,37 @@ type Batch struct {
 	Events []trace.Event
 	Once   *Once // nil: the batch is not guarded against repetition
 	Blob   *Blob // the body stored by this batch; nil none
+	// Blobs are bodies beside Blob, which is the first then; AddMessage names each by its ID, as the events about it do.
+	Blobs []*Blob
+}
+
+// bodies are all bodies of the batch, the first one first.
+func (b *Batch) bodies() []*Blob {
+	if b.Blob == nil {
+		return b.Blobs
+	}
+	return append([]*Blob{b.Blob}, b.Blobs...)
+}
+
+// body is the new body that an operation adds; nil: it is one that is stored already.
+func (b *Batch) body(op AddMessage) *Blob {
+	if b.Blob != nil && (op.Message == 0 || op.Message == b.Blob.id) {
+		return b.Blob
+	}
+	for _, x := range b.Blobs {
+		if x.id == op.Message {
+			return x
+		}
+	}
+	return nil
 }
 
 // Once guards a delivery whose 250 the peer may not have seen: a batch with the same key within 5 days stores
 // nothing and yields the first ID (Result.Duplicate), until Confirm.
 type Once struct {
 	Key [32]byte // hash of the peer's DN, sender, recipients and the blob's hash
-	// In, when set, is the mailbox that must still hold the first message; else this batch is stored. Result.Ops[0] says
-	// where it is. It is looked for among the last 10,000 messages.
+	// In, when set, is the mailbox that must still hold the message, or each of the messages, that the first batch added
+	// to it; else this batch is stored. Result.Ops says where each is. They are looked for among the last 10,000 messages.
 	In Ref
 }
 
@@ -168,7 +191,7 @@ const (
 
 // Result is what a batch did.
 type Result struct {
-	ID        trace.ID // of the blob, or of the first delivery when Duplicate; 0 without a blob
+	ID        trace.ID // of the (first) blob, or of the first delivery when Duplicate; 0 without a blob
 	Duplicate bool     // Once matched: nothing was stored
 	Ops       []OpResult
 }

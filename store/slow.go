@@ -42,8 +42,10 @@ func (r *request) answer(rep reply) (heard bool) {
 		r.done <- rep
 		return true
 	}
-	if b := r.batch.Blob; b != nil && rep.err != nil {
-		b.drop()
+	if rep.err != nil {
+		for _, b := range r.batch.bodies() {
+			b.drop()
+		}
 	}
 	return false
 }
@@ -54,13 +56,13 @@ func (r *request) leave() (stays, ok bool) {
 		return false, true
 	}
 	// Before the committer can see that nobody waits: from then on the body is its own.
-	if b := r.batch.Blob; b != nil {
+	for _, b := range r.batch.bodies() {
 		b.held.Store(true)
 	}
 	if r.state.CompareAndSwap(taken, left) {
 		return true, true
 	}
-	if b := r.batch.Blob; b != nil {
+	for _, b := range r.batch.bodies() {
 		b.held.Store(false)
 	}
 	return false, false

@@ -81,7 +81,7 @@ func (a *apply) eventOfOps(e trace.Event, b *Batch, res *Result) error {
 	written := false
 	for i, op := range b.Ops {
 		box, runs, to, first := opTouched(op, &res.Ops[i])
-		if uint32(box.Mailbox) != e.Mailbox || !speaksOf(e.Kind, op) {
+		if uint32(box.Mailbox) != e.Mailbox || !speaksOf(e.Kind, op) || !b.about(e.ID, op) {
 			continue
 		}
 		for len(runs) > 0 {
@@ -120,6 +120,16 @@ func speaksOf(k trace.Kind, op Op) bool {
 		return !adds
 	}
 	return true
+}
+
+// about: where a batch adds several messages, an event is about its own.
+func (b *Batch) about(id trace.ID, op Op) bool {
+	add, ok := op.(AddMessage)
+	if !ok || len(b.Blobs) == 0 {
+		return true
+	}
+	body := b.body(add)
+	return body == nil || body.id == id
 }
 
 // opTouched says which UIDs of which mailbox an operation touched, and where they went. The UIDs of a target are

@@ -242,11 +242,11 @@ func AppendCopyUID(dst []byte, validity uint32, from, to []Range) []byte {
 	return append(dst, ']')
 }
 
-// AppendAppendUID appends "[APPENDUID v uid]" (RFC 4315, Section 3).
-func AppendAppendUID(dst []byte, validity, uid uint32) []byte {
+// AppendAppendUID appends "[APPENDUID v uids]" (RFC 4315, Section 3): those of the messages of one APPEND.
+func AppendAppendUID(dst []byte, validity uint32, uids Range) []byte {
 	dst = append(dst, "[APPENDUID "...)
 	dst = AppendNumber(dst, uint64(validity))
 	dst = append(dst, ' ')
-	dst = AppendNumber(dst, uint64(uid))
+	dst = AppendSet(dst, []Range{uids})
 	return append(dst, ']')
 }

@@ -186,7 +186,8 @@ func TestAppend(t *testing.T) {
 		{string(AppendFetchHead(nil, 12)), "* 12 FETCH ("},
 		{string(AppendCapability(nil, []string{"IMAP4rev1", "IDLE"})), "CAPABILITY IMAP4rev1 IDLE"},
 		{string(AppendCopyUID(nil, 38505, []Range{{304, 304}, {319, 320}}, []Range{{3956, 3958}})), "[COPYUID 38505 304,319:320 3956:3958]"},
-		{string(AppendAppendUID(nil, 38505, 3955)), "[APPENDUID 38505 3955]"},
+		{string(AppendAppendUID(nil, 38505, Range{3955, 3955})), "[APPENDUID 38505 3955]"},
+		{string(AppendAppendUID(nil, 38505, Range{3955, 3957})), "[APPENDUID 38505 3955:3957]"},
 	} {
 		if tc.got != tc.want {
 			t.Errorf("got %q, want %q", tc.got, tc.want)

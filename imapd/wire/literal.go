@@ -5,17 +5,19 @@ import (
 	"io"
 )
 
-// Literal is the message of an APPEND, still in the stream. Close it before the next ReadCommand.
+// Literal is the message of an APPEND, still in the stream. Close it, or the last one that Next gave, before the next
+// ReadCommand.
 type Literal struct {
 	Size    int64
 	NonSync bool // the client sends it without waiting
 	Binary  bool // literal8, "~{n}" (RFC 3516)
 
-	r      *reader
-	left   int64
-	open   bool // the client sends, or was asked to send
-	closed bool
-	err    error // of the stream: final
+	r       *reader
+	left    int64
+	open    bool // the client sends, or was asked to send
+	several bool // more messages may follow
+	closed  bool
+	err     error // of the stream: final
 }
 
 var errNotAccepted = errors.New("wire: literal not accepted, or closed")
@@ -58,9 +60,8 @@ func (l *Literal) Read(p []byte) (int, error) {
 }
 
 // Close brings the stream to the next command: it discards what was not read, unless the client was never asked to
-// send it, and reads the end of the line. A *SyntaxError says that the command went on (a second message: RFC 3502
-// is not offered): answer BAD and store nothing. So call it before acting on the message. Any other error ends the
-// connection. A second call returns nil.
+// send it, and reads the rest of the command. A *SyntaxError says that the command went on, which is nothing new to
+// who refused this message. Any other error ends the connection. A second call, or one after Next, returns nil.
 func (l *Literal) Close() error {
 	if l.closed {
 		return nil
@@ -80,22 +81,70 @@ func (l *Literal) Close() error {
 	return l.finish()
 }
 
-// finish reads what follows the message, which must be the line's end.
-func (l *Literal) finish() error {
+// Next reads what follows a message that was read to its end: the arguments of another one, whose literal comes next
+// (RFC 3502), or the end of the command, where next is nil. So call it before anything is stored. A *SyntaxError refuses
+// the command, whose rest is consumed; any other error ends the connection.
+func (l *Literal) Next() (next *Literal, a Append, err error) {
+	if l.err != nil || l.closed || !l.open || l.left > 0 {
+		return nil, a, errNotAccepted
+	}
+	l.closed = true
 	r := l.r
 	// Command.Args points into the buffer: leave it alone.
 	r.buf = nil
 	m, err := r.segment()
-	for ; err == nil; m, err = r.segment() {
-		if len(r.text) > 0 {
-			r.refuse("APPEND takes one message")
+	if err != nil {
+		return nil, a, unexpected(err)
+	}
+	switch {
+	case r.fault != nil:
+	case m == nil && len(r.text) == 0:
+		return nil, a, nil
+	case m == nil:
+		r.refuse("Message literal missing")
+	case !l.several:
+		r.refuse("This command takes one message")
+	case m.nonSync && m.size > r.lim.NonSync:
+		return nil, a, errNonSync
+	default:
+		lex := &lexer{b: r.text[:m.at], lim: r.lim}
+		if err := lex.appendOptions(&a); err == nil {
+			return &Literal{Size: m.size, NonSync: m.nonSync, Binary: m.binary, r: r, left: m.size, open: m.nonSync, several: true}, a, nil
 		}
-		if m == nil {
-			return r.fault
-		}
+		r.refuse("Malformed arguments of a further message")
+	}
+	return nil, Append{}, l.drop(m)
+}
+
+// finish reads what follows a message that was not wanted.
+func (l *Literal) finish() error {
+	r := l.r
+	r.buf = nil
+	m, err := r.segment()
+	if err != nil {
+		return unexpected(err)
+	}
+	if len(r.text) > 0 {
+		r.refuse("The command went on after a message that was refused")
+	}
+	return l.drop(m)
+}
+
+// drop reads a refused command to its end, from a segment that ends in m on. What a literal of it carries is thrown
+// away; one that the client would have to be asked for ends it.
+func (l *Literal) drop(m *mark) error {
+	r := l.r
+	for m != nil {
+		r.refuse("The command went on after its end")
 		if more, err := r.literal(m); !more {
 			return err
 		}
+		r.total -= int(m.size) // messages are not counted: Limits.Line bounds how many there are
+		r.buf = r.buf[:0]
+		var err error
+		if m, err = r.segment(); err != nil {
+			return unexpected(err)
+		}
 	}
-	return unexpected(err)
+	return r.fault
 }

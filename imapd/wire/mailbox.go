@@ -130,29 +130,37 @@ func parseAppend(c *Command) (Append, error) {
 	if a.Mailbox, err = l.mailbox(); err != nil {
 		return Append{}, err
 	}
-	if err = l.space(); err != nil {
+	if err = l.appendOptions(&a); err != nil {
 		return Append{}, err
+	}
+	return a, nil
+}
+
+// appendOptions reads what stands before each message: SP [flags SP] [date SP].
+func (l *lexer) appendOptions(a *Append) (err error) {
+	if err = l.space(); err != nil {
+		return err
 	}
 	if l.peek('(') {
 		if a.Flags, err = l.flagList(); err != nil {
-			return Append{}, err
+			return err
 		}
 		if err = l.space(); err != nil {
-			return Append{}, err
+			return err
 		}
 	}
 	if l.peek('"') {
 		s, err := l.quoted()
 		if err != nil {
-			return Append{}, err
+			return err
 		}
 		var ok bool
 		if a.Date, ok = parseDateTime(s); !ok {
-			return Append{}, bad("Malformed date")
+			return bad("Malformed date")
 		}
 		if err = l.space(); err != nil {
-			return Append{}, err
+			return err
 		}
 	}
-	return a, l.end()
+	return l.end()
 }

@@ -250,7 +250,7 @@ func (r *reader) message(c *Command, start int, m *mark) bool {
 	if m.nonSync && m.size > r.lim.NonSync {
 		return false // literal answers it
 	}
-	c.Literal = &Literal{Size: m.size, NonSync: m.nonSync, Binary: m.binary, r: r, left: m.size, open: m.nonSync}
+	c.Literal = &Literal{Size: m.size, NonSync: m.nonSync, Binary: m.binary, r: r, left: m.size, open: m.nonSync, several: c.Name == "APPEND"}
 	return true
 }
 

@@ -166,7 +166,8 @@ func TestLiteralClaim(t *testing.T) {
 }
 
 func FuzzReadCommand(f *testing.F) {
-	for _, s := range []string{"a NOOP", "a LOGIN {3+}\r\nabc x", "a APPEND INBOX (\\Seen) {3}\r\nabc", "a X \"{3+}", "a\nb", "a APPEND {1}\r\nx {2+}\r\nhi {3+}"} {
+	for _, s := range []string{"a NOOP", "a LOGIN {3+}\r\nabc x", "a APPEND INBOX (\\Seen) {3}\r\nabc", "a X \"{3+}", "a\nb", "a APPEND {1}\r\nx {2+}\r\nhi {3+}",
+		"a APPEND x {2+}\r\nhi (\\Seen) {3+}\r\nabc ~{1}\r\nx {0+}\r\n", "a APPEND x {2+}\r\nhi(a) {3+}\r\nabc", "a APPEND x {2+}\r\nhi {3"} {
 		f.Add(s)
 	}
 	lim := Limits{Line: 1000, Literal: 500, NonSync: 300, Total: 1500}
@@ -188,8 +189,21 @@ func FuzzReadCommand(f *testing.F) {
 			if len(c.Args) > lim.Total {
 				t.Fatalf("%d octets kept", len(c.Args))
 			}
-			if c.Literal != nil {
-				if err := c.Literal.Close(); err != nil && !errors.As(err, &syn) {
+			for lit := c.Literal; lit != nil; {
+				if lit.Size%3 == 0 { // one that is refused
+					if err := lit.Close(); err != nil && !errors.As(err, &syn) {
+						return
+					}
+					break
+				}
+				if lit.Accept() != nil {
+					return
+				}
+				if _, err := io.Copy(io.Discard, lit); err != nil {
+					return
+				}
+				var err error
+				if lit, _, err = lit.Next(); err != nil && !errors.As(err, &syn) {
 					return
 				}
 			}
