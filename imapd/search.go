@@ -119,12 +119,13 @@ func (c *conn) within(k wire.Key) ([]store.Run, error) {
 
 func (s *search) run(runs []store.Run) error {
 	var inner error
+	var cand candidate // one for all: a mailbox has many
 	err := s.srv.Store.Rows(s.ctx, s.sel.ref, runs, func(r store.Row) bool {
 		s.progress(1)
 		if s.sel.view.seq(r.UID) == 0 {
 			return true
 		}
-		cand := candidate{row: r}
+		cand = candidate{row: r}
 		v, err := s.judge(&cand)
 		switch {
 		case errors.Is(err, errUnreadable):
