@@ -171,6 +171,7 @@ func (c *conn) cmdSetMetadata(cmd *wire.Command) (response, error) {
 	if _, err := c.srv.Store.Commit(c.ctx, b); err != nil {
 		return response{}, err
 	}
+	c.noted(b.Ops)
 	return okay("SETMETADATA completed"), nil
 }
 

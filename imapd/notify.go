@@ -45,6 +45,7 @@ type others struct {
 	left  []left      // mailboxes that were selected
 	made  map[store.BoxName]bool
 	added map[store.Ref]added
+	noted map[store.AnnotationName]bool
 }
 
 // left is a mailbox that was selected, as the client was told of it.
@@ -60,10 +61,14 @@ type added struct{ commits, messages uint32 }
 type interest struct {
 	all, inbox, subscribed store.Matters
 	names, trees           map[string]store.Matters // names within the BAL
+	bal                    store.Matters            // of the BAL itself
 }
 
 // of is a store.Interest. The groups of a NOTIFY add up (RFC 5465, Section 6).
 func (w *interest) of(name string, subscribed bool) store.Matters {
+	if name == "" {
+		return w.bal
+	}
 	m := w.all | w.names[name]
 	if name == "INBOX" {
 		m |= w.inbox
@@ -83,7 +88,7 @@ func (w *interest) of(name string, subscribed bool) store.Matters {
 }
 
 // errBadEvent: RFC 5465, Section 3.1 wants all events that are supported.
-var errBadEvent = no("BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange)", "This event is not supported")
+var errBadEvent = no("BADEVENT (MessageNew MessageExpunge FlagChange MailboxName SubscriptionChange MailboxMetadataChange ServerMetadataChange)", "This event is not supported")
 
 // RFC 5465, Section 3.1.
 func (c *conn) cmdNotify(cmd *wire.Command) (response, error) {
@@ -161,6 +166,9 @@ func (c *conn) watchOthers(groups []wire.NotifyGroup) *others {
 	grants := c.user.names.grants
 	o := &others{want: make([]*interest, len(grants)), lost: make([]bool, len(grants))}
 	for _, g := range groups {
+		if g.Events&wire.NotifyServerMetadataChange != 0 {
+			o.in(0).bal = store.MatterAnnotations // the server is the BAL of the session (metadata.go)
+		}
 		if m := mattersOf(g.Events); m != 0 && !g.OfSelected() {
 			o.add(c.user.names, g, m)
 		}
@@ -184,7 +192,8 @@ func mattersOf(e wire.NotifyEvents) (m store.Matters) {
 		event   wire.NotifyEvents
 		matters store.Matters
 	}{{wire.NotifyMessageNew, store.MatterMessages}, {wire.NotifyFlagChange, store.MatterFlags},
-		{wire.NotifyMailboxName, store.MatterNames}, {wire.NotifySubscriptionChange, store.MatterSubscriptions}} {
+		{wire.NotifyMailboxName, store.MatterNames}, {wire.NotifySubscriptionChange, store.MatterSubscriptions},
+		{wire.NotifyMailboxMetadataChange, store.MatterAnnotations}} {
 		if e&p.event != 0 {
 			m |= p.matters
 		}

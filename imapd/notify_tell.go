@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,7 +18,10 @@ func (c *conn) tellOthers() {
 	t := o.news.Take()
 	gone := o.left
 	made, own := o.made, o.added
-	o.left, o.made, o.added = nil, nil, nil
+	for a := range o.noted {
+		delete(t.Annotations, a)
+	}
+	o.left, o.made, o.added, o.noted = nil, nil, nil, nil
 	if t.Over {
 		c.overflow()
 		return
@@ -47,6 +51,7 @@ func (c *conn) tellOthers() {
 		b.take(&t)
 		b.tellNames()
 		b.tellMessages()
+		b.tellAnnotations(t.Annotations)
 	}
 }
 
@@ -193,6 +198,50 @@ func (b *balNews) tellMessages() {
 		}
 		if items := b.items(n, b.matters(n.now.Name)); items != nil {
 			b.statusLine(b.user.names.show(b.at, n.now.Name), n.now, items)
+		}
+	}
+}
+
+// tellAnnotations names the entries that changed and that this person may read (RFC 5465, Sections 5.6 and 5.7).
+func (b *balNews) tellAnnotations(changed map[store.AnnotationName]struct{}) {
+	entries := map[string][]string{} // by mailbox, "" for the BAL
+	for a := range changed {
+		if a.Ref.BAL != b.id() || a.Person != "" && a.Person != b.user.who.Person {
+			continue
+		}
+		name := ""
+		if a.Ref.Mailbox != 0 {
+			m, err := b.srv.Store.MailboxByRef(a.Ref)
+			if err != nil {
+				continue
+			}
+			name = m.Name
+		}
+		if b.matters(name)&store.MatterAnnotations != 0 {
+			entries[name] = append(entries[name], shownEntry(store.Annotation{Person: a.Person, Entry: a.Entry}))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		slices.Sort(entries[name])
+		b.out.add(func(out []byte) []byte {
+			shown := name
+			if name != "" {
+				shown = b.user.names.show(b.at, name)
+			}
+			return wire.AppendMetadataChanged(out, shown, b.rev2, entries[name])
+		})
+	}
+}
+
+// noted notes that this session changed annotations.
+func (c *conn) noted(ops []store.Op) {
+	if c.notify == nil || c.notify.others == nil {
+		return
+	}
+	c.notify.others.noted = map[store.AnnotationName]bool{}
+	for _, op := range ops {
+		if p, ok := op.(store.PutAnnotation); ok {
+			c.notify.others.noted[store.AnnotationName{Ref: p.Ref, Person: p.Person, Entry: p.Entry}] = true
 		}
 	}
 }

@@ -125,3 +125,28 @@ func TestNotifyEnds(t *testing.T) {
 		s.fail("got %q", l)
 	}
 }
+
+// TestNotifyAnnotations: what a person notes for themselves is told to nobody else.
+func TestNotifyAnnotations(t *testing.T) {
+	w := newWorld(t, nil)
+	c, s, other := severalBALs(t, w)
+	if _, err := c.cmdNotify(&wire.Command{Name: "NOTIFY", Args: []byte("SET (SUBTREE (INBOX BAL) (MailboxMetadataChange))")}); err != nil {
+		t.Fatal(err)
+	}
+	note := func(bal store.BALID, person, entry string) {
+		t.Helper()
+		m := must[store.Mailbox](t, "mailbox")(w.store.Mailbox(bal, "INBOX"))
+		w.commit(store.PutAnnotation{Ref: m.Ref, Annotation: store.Annotation{Person: person, Entry: entry, Value: "x"}})
+	}
+	note(w.bal.ID, "local:luc", "/comment")
+	c.tellOthers()
+	note(w.bal.ID, "local:anne", "/comment")
+	note(w.bal.ID, "", "/comment")
+	note(other.ID, "", "/vendor/x")
+	c.tellOthers()
+	_ = c.out.flush()
+	want := "* METADATA INBOX /private/comment /shared/comment\r\n* METADATA BAL/cabinet@exemple.test/INBOX /shared/vendor/x\r\n"
+	if got := s.String(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

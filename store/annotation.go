@@ -105,6 +105,7 @@ func (a *apply) putAnnotation(op PutAnnotation) error {
 	}
 	names := key.names()
 	k := keyAnnotation(op.Ref, &names, &op.Annotation)
+	a.notes = append(a.notes, AnnotationName{op.Ref, op.Person, op.Entry})
 	if op.Remove {
 		return a.del(bktAnnotation, k)
 	}

@@ -39,6 +39,7 @@ type apply struct {
 
 	changes []change // in order, for watchers
 	subs    []subChange
+	notes   []AnnotationName
 	undo    []func() error
 	batchNo int
 	log     groupLog            // for followers
@@ -126,9 +127,9 @@ func fatal(err error) error {
 func (a *apply) begin() (rollback func() error) {
 	a.batchNo++
 	a.undo = a.undo[:0]
-	sys, changes, subs, log := a.sys, len(a.changes), len(a.subs), a.log.mark()
+	sys, changes, subs, notes, log := a.sys, len(a.changes), len(a.subs), len(a.notes), a.log.mark()
 	return func() error {
-		a.sys, a.changes, a.subs = sys, a.changes[:changes], a.subs[:subs]
+		a.sys, a.changes, a.subs, a.notes = sys, a.changes[:changes], a.subs[:subs], a.notes[:notes]
 		a.log.back(log)
 		for _, f := range slices.Backward(a.undo) {
 			if err := f(); err != nil {
@@ -464,6 +465,7 @@ func (a *apply) publish() {
 		m.publishBox(id, w)
 	}
 	m.subNews(a.subs)
+	m.annotationNews(a.notes)
 	for _, c := range a.changes {
 		if b := m.boxes[c.box]; b != nil {
 			b.apply(c)

@@ -13,6 +13,7 @@ const (
 	MatterFlags                             // flags of messages changed
 	MatterNames                             // the mailbox, or one directly below it, was created, deleted or renamed
 	MatterSubscriptions                     // its name was subscribed or unsubscribed
+	MatterAnnotations                       // its annotations changed; of the name "": those of the BAL
 )
 
 // Interest says what matters of the mailbox with a name, which need not exist. It is called with the store locked: it
@@ -29,8 +30,15 @@ type Tidings struct {
 	Boxes map[Ref]Mailbox
 	// Subscriptions are the names whose subscription changed, with whether they were subscribed at the last Take.
 	Subscriptions map[BoxName]bool
-	Rights        bool // who may open one of the BALs, or its state, changed
-	Over          bool // more happened than is kept: what is not told here is lost
+	Annotations   map[AnnotationName]struct{} // that changed, of all persons
+	Rights        bool                        // who may open one of the BALs, or its state, changed
+	Over          bool                        // more happened than is kept: what is not told here is lost
+}
+
+// AnnotationName names an annotation.
+type AnnotationName struct {
+	Ref           Ref // Mailbox 0: of the BAL
+	Person, Entry string
 }
 
 // BoxName is the name of a mailbox in a BAL.
@@ -41,7 +49,7 @@ type BoxName struct {
 
 // Empty reports that nothing happened.
 func (t *Tidings) Empty() bool {
-	return len(t.Boxes) == 0 && len(t.Subscriptions) == 0 && !t.Rights && !t.Over
+	return len(t.Boxes) == 0 && len(t.Subscriptions) == 0 && len(t.Annotations) == 0 && !t.Rights && !t.Over
 }
 
 // Of reports that something may have happened in a BAL.
@@ -56,6 +64,11 @@ func (t *Tidings) Of(id BALID) bool {
 	}
 	for n := range t.Subscriptions {
 		if n.BAL == id {
+			return true
+		}
+	}
+	for a := range t.Annotations {
+		if a.Ref.BAL == id {
 			return true
 		}
 	}
@@ -114,7 +127,7 @@ func (n *News) Take() Tidings {
 func (n *News) add(f func(*Tidings)) {
 	n.mu.Lock()
 	f(&n.got)
-	if len(n.got.Boxes) > maxNews || len(n.got.Subscriptions) > maxNews {
+	if max(len(n.got.Boxes), len(n.got.Subscriptions), len(n.got.Annotations)) > maxNews {
 		n.got = Tidings{Over: true}
 	}
 	n.mu.Unlock()
@@ -209,6 +222,38 @@ func (m *memory) subNews(changes []subChange) {
 				}
 				if _, ok := t.Subscriptions[c.name]; !ok && !t.Over {
 					t.Subscriptions[c.name] = c.was
+				}
+			})
+		}
+	}
+}
+
+// annotationNews tells of annotations; under Store.mu, once mailboxes are published.
+func (m *memory) annotationNews(changes []AnnotationName) {
+	for _, c := range changes {
+		watchers := m.news[c.Ref.BAL]
+		if len(watchers) == 0 {
+			continue
+		}
+		name := "" // of the BAL
+		if c.Ref.Mailbox != 0 {
+			b := m.boxes[c.Ref.Mailbox]
+			if b == nil {
+				continue
+			}
+			name = b.rec.Name
+		}
+		_, subscribed := m.bals[c.Ref.BAL].subs[name]
+		for n := range watchers {
+			if n.want[c.Ref.BAL](name, subscribed)&MatterAnnotations == 0 {
+				continue
+			}
+			n.add(func(t *Tidings) {
+				if t.Annotations == nil {
+					t.Annotations = map[AnnotationName]struct{}{}
+				}
+				if !t.Over {
+					t.Annotations[c] = struct{}{}
 				}
 			})
 		}

@@ -36,8 +36,10 @@ func TestNews(t *testing.T) {
 	messages := store.MatterMessages
 	n := s.WatchNews(map[store.BALID]store.Interest{bal.ID: func(name string, subscribed bool) store.Matters {
 		switch {
+		case name == "":
+			return store.MatterAnnotations
 		case name == "INBOX":
-			return messages | store.MatterFlags
+			return messages | store.MatterFlags | store.MatterAnnotations
 		case name == "Archive":
 			return messages
 		case strings.HasPrefix(name, "Suivi"):
@@ -83,6 +85,15 @@ func TestNews(t *testing.T) {
 		{"a member", func() store.Op {
 			return store.PutMember{Address: addr, Member: store.Member{ID: "local:anne", Role: store.Owner}}
 		}, "rights"},
+		{"an annotation", func() store.Op {
+			return store.PutAnnotation{Ref: ref("INBOX"), Annotation: store.Annotation{Person: "local:anne", Entry: "/comment", Value: "x"}}
+		}, "@local:anne/comment"},
+		{"one of another mailbox", func() store.Op {
+			return store.PutAnnotation{Ref: ref("Sent"), Annotation: store.Annotation{Entry: "/comment", Value: "x"}}
+		}, ""},
+		{"one of the BAL", func() store.Op {
+			return store.PutAnnotation{Ref: store.Ref{BAL: bal.ID}, Annotation: store.Annotation{Entry: "/comment", Value: "x"}}
+		}, "@/comment"},
 		{"another BAL", func() store.Op { return store.CreateMailbox{BAL: other.ID, Name: "Suivi"} }, ""},
 	} {
 		if err := commit(c.op()); err != nil {
@@ -131,6 +142,9 @@ func tidings(t store.Tidings) string {
 	}
 	for name, was := range t.Subscriptions {
 		out = append(out, fmt.Sprintf("%s=%v", name.Name, was))
+	}
+	for a := range t.Annotations {
+		out = append(out, "@"+a.Person+a.Entry)
 	}
 	if t.Rights {
 		out = append(out, "rights")

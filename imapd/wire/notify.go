@@ -25,11 +25,14 @@ const (
 	NotifyFlagChange
 	NotifyMailboxName
 	NotifySubscriptionChange
-	NotifyUnknown // an event that is not known here
+	NotifyMailboxMetadataChange
+	NotifyServerMetadataChange // of whatever mailboxes the group is
+	NotifyUnknown              // an event that is not known here
 )
 
 var notifyEvents = map[string]NotifyEvents{"MESSAGENEW": NotifyMessageNew, "MESSAGEEXPUNGE": NotifyMessageExpunge, "FLAGCHANGE": NotifyFlagChange,
-	"MAILBOXNAME": NotifyMailboxName, "SUBSCRIPTIONCHANGE": NotifySubscriptionChange}
+	"MAILBOXNAME": NotifyMailboxName, "SUBSCRIPTIONCHANGE": NotifySubscriptionChange,
+	"MAILBOXMETADATACHANGE": NotifyMailboxMetadataChange, "SERVERMETADATACHANGE": NotifyServerMetadataChange}
 
 // NotifyGroup is what a client wants to hear of some mailboxes.
 type NotifyGroup struct {
@@ -173,7 +176,7 @@ func (g *NotifyGroup) check() error {
 	switch {
 	case g.Events == 0:
 		return bad("Event missing")
-	case g.OfSelected() && g.Events&(NotifyMailboxName|NotifySubscriptionChange) != 0:
+	case g.OfSelected() && g.Events&(NotifyMailboxName|NotifySubscriptionChange|NotifyMailboxMetadataChange|NotifyServerMetadataChange) != 0:
 		return bad("Only events of messages are for the selected mailbox")
 	case g.Events&messages != 0 && g.Events&messages != messages:
 		return bad("MessageNew and MessageExpunge go together")
@@ -181,4 +184,13 @@ func (g *NotifyGroup) check() error {
 		return bad("FlagChange needs MessageNew and MessageExpunge")
 	}
 	return nil
+}
+
+// AppendMetadataChanged appends a METADATA response that names entries (RFC 5464, Section 4.4.2).
+func AppendMetadataChanged(dst []byte, mailbox string, inUTF8 bool, entries []string) []byte {
+	dst = AppendMailbox(append(dst, "* METADATA "...), mailbox, inUTF8)
+	for _, e := range entries {
+		dst = AppendAString(append(dst, ' '), e)
+	}
+	return append(dst, "\r\n"...)
 }

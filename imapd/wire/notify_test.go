@@ -37,6 +37,8 @@ func TestParseNotify(t *testing.T) {
 			{Filter: NotifySubtree, Names: []string{"a b", "c"}, Events: NotifyMailboxName | NotifySubscriptionChange}, {Filter: NotifyInboxes}}}},
 		// Wildcards are no wildcards (Section 6.6), and stand in quotes like any odd name.
 		{args: `SET (MAILBOXES "*" (MailboxName))`, want: Notify{Groups: []NotifyGroup{{Filter: NotifyMailboxes, Names: []string{"*"}, Events: NotifyMailboxName}}}},
+		{args: "SET (PERSONAL (MailboxMetadataChange ServerMetadataChange))", want: Notify{Groups: []NotifyGroup{{Filter: NotifyPersonal, Events: NotifyMailboxMetadataChange | NotifyServerMetadataChange}}}},
+		{args: "SET (SELECTED (ServerMetadataChange))", bad: true},
 		{args: "SET (PERSONAL (MessageNew MessageExpunge AnnotationChange X-Other))", want: Notify{Groups: []NotifyGroup{{Filter: NotifyPersonal, Events: messages | NotifyUnknown}}}},
 		{args: "SET (MAILBOXES " + names(5000) + " NONE)", want: Notify{Groups: []NotifyGroup{{Filter: NotifyMailboxes, Names: strings.Split(strings.Trim(names(5000), "()"), " ")}}}},
 		{args: "", bad: true}, {args: "NONE x", bad: true}, {args: "SET", bad: true}, {args: "SET ", bad: true}, {args: "SET STATUS", bad: true}, {args: "SET STATUS ", bad: true},
