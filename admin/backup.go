@@ -62,7 +62,7 @@ type backups struct {
 	use sync.Mutex // held while the session works
 }
 
-func (s *Server) backupRoutes(mux *http.ServeMux) {
+func (s *Server) backupRoutes(mux *router) {
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"POST /v1/backups":               s.backupBegin,
 		"GET /v1/backups/{id}/index":     s.backupFile(backup.Session.CopyIndex),
@@ -72,7 +72,7 @@ func (s *Server) backupRoutes(mux *http.ServeMux) {
 		"POST /v1/backups/{id}/done":     s.backupDone,
 		"POST /v1/backups/{id}/alive":    s.backupAlive,
 	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		mux.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 			// The server's limit on reading is for short requests: it would end this one.
 			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 			defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }() // of the next request

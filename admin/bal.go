@@ -90,6 +90,9 @@ func (s *Server) balAdd(r *http.Request) (any, error) {
 	if err := decode(r, &req); err != nil {
 		return nil, err
 	}
+	if a := address(req.Address); checkAddress(string(a)) == nil {
+		about(r, a)
+	}
 	b, err := newBAL(req)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -100,6 +101,9 @@ func (s *Server) memberImport(r *http.Request) (any, error) {
 		} else if err != nil {
 			return nil, err
 		}
+	}
+	if req.DryRun {
+		s.Store.Record(event(r, trace.Admin, "member import, dry run", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(len(req.Rows))}))
 	}
 	if req.DryRun || len(im.done.Faults) > 0 || len(im.batch.Ops) == 0 {
 		return im.done, nil

@@ -74,6 +74,7 @@ type Server struct {
 	transfers chan struct{} // an entry for each export and import that runs
 	backups   backups
 	stall     time.Duration // a seam for tests; 0: transferStall
+	refusals  trace.Folding // a command that is refused for ever fills no trace
 }
 
 type uidKey struct{}
@@ -116,6 +117,7 @@ func (s *Server) setup() {
 			s.MaxImport = 100 << 20
 		}
 		s.since = s.Now()
+		s.refusals.Record, s.refusals.Now = s.Store.Record, s.Now
 		s.stopping, s.transfers = make(chan struct{}), make(chan struct{}, maxTransfers)
 		s.http = &http.Server{
 			Handler:           s.guard(s.routes()),
@@ -146,6 +148,7 @@ func (s *Server) Serve(l net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.setup()
 	s.stop.Do(func() { close(s.stopping) })
+	defer s.refusals.Flush()
 	if err := s.http.Shutdown(ctx); err != nil {
 		s.http.Close()
 		return err
@@ -191,8 +194,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		}
 		if !s.allowed(uid) {
 			s.Log.Warn("admin: user refused", "uid", uid, "cmd", r.Method)
-			s.Store.Record(trace.Event{Kind: trace.Admin, Person: Person(uid), Attrs: []trace.Attr{
-				{Key: trace.KeyReason, Value: "not allowed"}, {Key: trace.KeyAct, Value: "refused"}}})
+			s.refusals.Add(trace.Alike{Who: Person(uid), Known: true, Cmd: "refused"}, trace.Event{Kind: trace.Admin, Time: s.Now().UTC(),
+				Person: Person(uid), Attrs: []trace.Attr{{Key: trace.KeyReason, Value: "not allowed"}, {Key: trace.KeyAct, Value: "refused"}}})
 			writeProblem(w, &Problem{http.StatusForbidden, fmt.Sprintf("user id %d may not use this socket", uid),
 				"run as root or as the daemon's user, or add the id to admin.allow_uids"})
 			return
@@ -208,11 +211,12 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// Person names an operator in the trace, by the user id of who asks.
+// Person names an operator in the trace, by the user id of who asks: login name and number, for names are given anew, or
+// the number alone where nobody knows a name.
 func Person(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {
-		return "unix:" + u.Username
+		return "unix:" + u.Username + "(" + id + ")"
 	}
 	return "unix:" + id
 }
@@ -224,6 +228,9 @@ func who(r *http.Request) string {
 
 // event is the trace of one act of an operator.
 func event(r *http.Request, kind trace.Kind, act string, attrs ...trace.Attr) trace.Event {
+	if a, ok := r.Context().Value(deedKey{}).(*deed); ok {
+		a.recorded.Store(true)
+	}
 	return trace.Event{Kind: kind, Person: who(r), Attrs: append([]trace.Attr{{Key: trace.KeyAct, Value: act}}, attrs...)}
 }
 
@@ -234,8 +241,20 @@ type handler func(*http.Request) (any, error)
 var mayLast = map[string]bool{"POST /v1/fsck": true, "POST /v1/sweep": true, "POST /v1/bals/{address}/undelete": true,
 	"GET /v1/bals/{address}": true, "GET /v1/bals/{address}/expunged": true}
 
-func (s *Server) routes() http.Handler {
-	mux := http.NewServeMux()
+// router is a mux that knows its patterns; each request is recorded.
+type router struct {
+	*http.ServeMux
+	s        *Server
+	patterns []string
+}
+
+func (m *router) handle(pattern string, h http.HandlerFunc) {
+	m.patterns = append(m.patterns, pattern)
+	m.HandleFunc(pattern, m.s.traced(pattern, h))
+}
+
+func (s *Server) routes() *router {
+	mux := &router{ServeMux: http.NewServeMux(), s: s}
 	for pattern, h := range map[string]handler{
 		"GET /v1/bals":                           s.balList,
 		"POST /v1/bals":                          s.balAdd,
@@ -270,7 +289,7 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/backups":                        s.backupList,
 		"POST /v1/backups/{id}/forgotten":        s.backupForget,
 	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		mux.handle(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if mayLast[pattern] {
 				// The server's limit on reading is for short requests: it would end this one after its body was read.
 				_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
@@ -291,10 +310,10 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/bals/{address}/mail":  s.balExport,
 		"POST /v1/bals/{address}/mail": s.balImport,
 	} {
-		mux.HandleFunc(pattern, s.stream(pattern, h))
+		mux.handle(pattern, s.stream(pattern, h))
 	}
 	s.backupRoutes(mux)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+	mux.handle("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, &Problem{http.StatusNotFound, "no such request: " + r.Method + " " + r.URL.Path,
 			"the command and the daemon may be of different versions (mssd version, mssd health)"})
 	})
