@@ -54,7 +54,8 @@ func newSRV() *cobra.Command {
 		Use:   "srv [DOMAIN...]",
 		Short: "Print the SRV records that clients find the fronts by",
 		Long: "Print the SRV records of each domain, or, without one, of each domain that has a BAL here: priority 10 for persons, 20 for\n" +
-			"applications (imap.app). With --check the DNS is asked, and what is missing or wrong there is told; exit status 1 then.",
+			"applications (imap.app). With --check the DNS is asked, and what is missing or wrong there is told; exit status 1 then.\n" +
+			"Records of _submission._tcp are neither printed nor checked: there is no submission front yet.",
 		RunE: func(cmd *cobra.Command, domains []string) error {
 			cfg, err := loadConfig(file)
 			if err != nil {
@@ -128,7 +129,7 @@ func portOf(addr string) (uint16, error) {
 	return uint16(port), err
 }
 
-// ourDomains are the domains that have a BAL which is not closed.
+// ourDomains are the domains that have a BAL which is not destroyed.
 func ourDomains(ctx context.Context, ask *asking) ([]string, error) {
 	bals, err := ask.client().BALs(ctx)
 	if err != nil {
