@@ -41,6 +41,9 @@ type Config struct {
 	JudgeCert  func(context.Context, []*x509.Certificate) tlsconf.Verdict
 	CertKinds  []store.Kind
 	MaxSession time.Duration // after which a session begun with a token ends; 0: never
+	// Advise is told, once a day, what the activities of a person who is in say of the BAL's structure; nil: nobody. It must not
+	// block.
+	Advise func(person string, bal store.Address, what Activity)
 }
 
 // Grant is one BAL that a principal may open.
@@ -81,6 +84,7 @@ type Authenticator struct {
 	users throttle
 	addrs throttle
 
+	advised told     // who was compared with which BAL
 	forgers throttle // addresses that bring tokens the issuer never made
 	persons throttle // whom their token names, on BALs that they may not open
 }

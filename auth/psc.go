@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
@@ -29,7 +30,11 @@ type PSCConfig struct {
 	JWKSURL, IntrospectionURL string
 	// Introspect asks the issuer about each token that its signature does not refuse (RFC 7662), as ClientID, with
 	// ClientSecret, or, without one, with ClientCert (RFC 8705, Section 2).
-	Introspect             bool
+	Introspect bool
+	// Userinfo asks the issuer, after a login and without anybody waiting, what structures the person works in, at
+	// UserinfoURL; "": as discovered. Without it, only what the token or the introspection says of them is looked at.
+	Userinfo               bool
+	UserinfoURL            string
 	ClientID, ClientSecret string
 	ClientCert             func() (*tls.Certificate, error) // shown when the issuer asks; nil: none
 	Roots                  func() *x509.CertPool            // of the issuer's certificate; nil: those of the system
@@ -60,6 +65,7 @@ type identity struct {
 	expires time.Time // zero skew
 	bound   [sha256.Size]byte
 	isBound bool
+	places  []string // structures that this person works in; nil: not told
 }
 
 // PSC verifies access tokens of Pro Santé Connect, or of any issuer with the same claims. It is safe for use by many
@@ -70,6 +76,11 @@ type PSC struct {
 	issuer issuer
 	cache  tokenCache
 	asking singleflight.Group // introspections, by hash of the token
+
+	asides  sync.Mutex
+	aside   int  // questions for user information; guarded by asides, as is the next
+	closed  bool // none is begun any more
+	running sync.WaitGroup
 }
 
 // NewPSC checks the configuration; the issuer is first asked when a token comes.
@@ -77,7 +88,7 @@ func NewPSC(cfg PSCConfig) (*PSC, error) {
 	if err := fetch.Check(cfg.Issuer, false); err != nil {
 		return nil, fmt.Errorf("auth: issuer: %w", err)
 	}
-	for _, u := range []string{cfg.DiscoveryURL, cfg.JWKSURL, cfg.IntrospectionURL} {
+	for _, u := range []string{cfg.DiscoveryURL, cfg.JWKSURL, cfg.IntrospectionURL, cfg.UserinfoURL} {
 		if err := fetch.Check(u, false); u != "" && err != nil {
 			return nil, fmt.Errorf("auth: endpoint of the issuer: %w", err)
 		}
@@ -108,8 +119,14 @@ func setDefault[T comparable](v *T, d T) {
 	}
 }
 
-// Close lets go of the connections to the issuer.
-func (p *PSC) Close() { p.client.CloseIdleConnections() }
+// Close waits for the questions that nobody waits for, and lets go of the connections to the issuer.
+func (p *PSC) Close() {
+	p.asides.Lock()
+	p.closed = true
+	p.asides.Unlock()
+	p.running.Wait()
+	p.client.CloseIdleConnections()
+}
 
 // Warning says what is wrong with the issuer, nil if nothing is known to be.
 func (p *PSC) Warning() error { return p.issuer.breaker.warning() }

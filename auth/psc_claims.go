@@ -53,6 +53,7 @@ type claims struct {
 	Type     string   `json:"typ"`
 	NameID   string   `json:"SubjectNameID"`      // national identifier of the professional
 	Username string   `json:"preferred_username"` // the same
+	RefPro   *refPro  `json:"SubjectRefPro"`
 	Confirm  struct {
 		Thumbprint string `json:"x5t#S256"`
 	} `json:"cnf"`
@@ -142,7 +143,7 @@ func (p *PSC) judge(c *claims, answer bool) error {
 
 // identity is the person of the claims. SubjectNameID and preferred_username say the same where both are there.
 func (c *claims) identity() (identity, error) {
-	id := identity{expires: c.Expires.time()}
+	id := identity{expires: c.Expires.time(), places: c.RefPro.places()}
 	for _, national := range []string{c.NameID, c.Username} {
 		if national == "" {
 			continue

@@ -54,6 +54,7 @@ type metadata struct {
 	Issuer           string `json:"issuer"`
 	JWKSURL          string `json:"jwks_uri"`
 	IntrospectionURL string `json:"introspection_endpoint"`
+	UserinfoURL      string `json:"userinfo_endpoint"`
 }
 
 func newIssuerClient(cfg PSCConfig) *http.Client {
@@ -284,6 +285,9 @@ func (p *PSC) introspect(c *claims, token string) (identity, error) {
 // merge is the identity of token and answer together: each may leave out what the other says, neither may contradict it.
 func merge(token, told *claims) (identity, error) {
 	all := *token
+	if told.RefPro != nil {
+		all.RefPro = told.RefPro
+	}
 	if told.Expires != 0 && told.Expires < all.Expires {
 		all.Expires = told.Expires
 	}
@@ -336,8 +340,6 @@ func (i *issuer) exchange(ctx context.Context, method, where string, form url.Va
 	if err != nil {
 		return nil, errors.New("not a URL")
 	}
-	req.Header.Set("Accept", "application/json")
-	req.Header.Set("User-Agent", "mssd")
 	if form != nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		if i.cfg.ClientSecret != "" {
@@ -345,6 +347,22 @@ func (i *issuer) exchange(ctx context.Context, method, where string, form url.Va
 			req.SetBasicAuth(url.QueryEscape(i.cfg.ClientID), url.QueryEscape(i.cfg.ClientSecret))
 		}
 	}
+	return i.do(req)
+}
+
+// exchangeAs asks in the name of who holds a token (RFC 6750, Section 2.1). It does not count for the breaker.
+func (i *issuer) exchangeAs(ctx context.Context, where, token string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, where, nil)
+	if err != nil {
+		return nil, errors.New("not a URL")
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	return i.do(req)
+}
+
+func (i *issuer) do(req *http.Request) ([]byte, error) {
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "mssd")
 	resp, err := i.client.Do(req)
 	if err != nil {
 		var u *url.Error

@@ -80,6 +80,7 @@ func (a *Authenticator) Token(ctx context.Context, address, token string, peer P
 		a.persons.fail(id.person, now)
 		return nil, &Refusal{Err: ErrCredentials, Reason: reason, Person: id.person, BAL: bal.Address}
 	}
+	a.advise(id, token, bal)
 	p := &Principal{Person: m.ID, Method: "psc", Grants: []Grant{{BAL: bal, Role: m.Role}}}
 	if a.cfg.MaxSession > 0 {
 		p.Until = now.Add(a.cfg.MaxSession)

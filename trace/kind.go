@@ -34,6 +34,7 @@ const (
 	System       Kind = 25 // the daemon itself: start, stop, reload, trust data
 	Recovered    Kind = 26 // expunged mail was brought back
 	Asked        Kind = 27 // after the 250 the directory server itself was asked about a recipient
+	Advised      Kind = 28 // what the issuer says of a person was compared with the BAL they opened
 )
 
 // kinds holds, for each Kind, its name and what it says to people.
@@ -65,6 +66,7 @@ var kinds = [...]struct{ name, says string }{
 	System:       {"system", "daemon"},
 	Recovered:    {"recovered", "brought back after it was expunged"},
 	Asked:        {"asked", "the directory was asked afterwards"},
+	Advised:      {"advised", "activities compared with the BAL"},
 }
 
 // Valid reports whether k is one of the constants.

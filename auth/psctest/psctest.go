@@ -58,6 +58,7 @@ type Claims struct {
 	Audience []string
 	Expires  time.Time // in 5 minutes
 	Extra    map[string]any
+	Info     map[string]any // told by the endpoint of user information, beside the person
 }
 
 type key struct {
@@ -283,6 +284,20 @@ func (s *storage) GetPrivateClaimsFromRequest(_ context.Context, r op.TokenReque
 		m[k] = v
 	}
 	return m, nil
+}
+
+func (s *storage) SetUserinfoFromToken(_ context.Context, u *oidc.UserInfo, id, subject, _ string) error {
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	c, ok := s.p.tokens[id]
+	if !ok || s.p.revoked[id] {
+		return fmt.Errorf("%w token", errUnknown)
+	}
+	u.Subject, u.PreferredUsername = subject, c.Username
+	for k, v := range c.Info {
+		u.AppendClaims(k, v)
+	}
+	return nil
 }
 
 func (s *storage) SetIntrospectionFromToken(_ context.Context, r *oidc.IntrospectionResponse, id, subject, _ string) error {

@@ -24,6 +24,10 @@ type PSCConfig struct {
 	// JWKSURL and IntrospectionURL are its endpoints. Optional: as the discovery document says.
 	JWKSURL          string `toml:"jwks_url"`
 	IntrospectionURL string `toml:"introspection_url"`
+	// Userinfo asks, after a login and without anybody waiting, what structures the person works in, at UserinfoURL. Optional:
+	// false; as the discovery document says.
+	Userinfo    bool   `toml:"userinfo"`
+	UserinfoURL string `toml:"userinfo_url"`
 	// Introspection says whether the issuer is asked about each token (RFC 7662): "required", or "off", where a token that
 	// was taken back stays good until its end. Optional.
 	Introspection string `toml:"introspection"`
@@ -166,7 +170,7 @@ func (p *PSCConfig) check(k *checker) {
 	setDefault(&p.CacheFor, defaultTokenCache)
 	setDefault(&p.MaxSession, defaultMaxSession)
 	setDefault(&p.BoundCertificates, "ignore")
-	for _, u := range []struct{ key, url string }{{"issuer", p.Issuer}, {"discovery_url", p.DiscoveryURL}, {"jwks_url", p.JWKSURL}, {"introspection_url", p.IntrospectionURL}} {
+	for _, u := range []struct{ key, url string }{{"issuer", p.Issuer}, {"discovery_url", p.DiscoveryURL}, {"jwks_url", p.JWKSURL}, {"introspection_url", p.IntrospectionURL}, {"userinfo_url", p.UserinfoURL}} {
 		if (u.url != "" || u.key == "issuer") && fetch.Check(u.url, false) != nil {
 			k.bad("login.psc."+u.key, "%q; expected https://host/path", u.url)
 		}
@@ -233,6 +237,7 @@ func (d *daemon) openPSC() error {
 		return &configError{d.cfg.name(), faults}
 	}
 	c := auth.PSCConfig{Issuer: p.Issuer, DiscoveryURL: p.DiscoveryURL, JWKSURL: p.JWKSURL, IntrospectionURL: p.IntrospectionURL,
+		Userinfo: p.Userinfo, UserinfoURL: p.UserinfoURL,
 		Introspect: p.Introspection == "required", ClientID: p.ClientID, Parties: p.AuthorizedParties, Audiences: p.Audiences,
 		Skew: time.Duration(p.ClockSkew), CacheFor: time.Duration(p.CacheFor), Bound: boundModes[p.BoundCertificates], Log: d.log}
 	if p.ClientSecretFile != "" {

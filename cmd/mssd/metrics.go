@@ -29,6 +29,7 @@ type metrics struct {
 	logins   *prometheus.CounterVec
 	fetches  prometheus.Counter
 	decided  *prometheus.CounterVec
+	advised  *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
@@ -42,7 +43,9 @@ func newMetrics() *metrics {
 	}
 	m.decided = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_directory_decisions_total",
 		Help: "Recipients of stored messages, and refused ones, by class of the sender, answer of the directory and what the policy made of it."}, []string{"class", "answer", "action"})
-	m.registry.MustRegister(m.decided, m.accepted, m.repeated, m.refused, m.logins, m.fetches,
+	m.advised = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_activities_total",
+		Help: "Persons who opened a BAL, once a day, by what their activities say of its structure."}, []string{"activity"})
+	m.registry.MustRegister(m.decided, m.advised, m.accepted, m.repeated, m.refused, m.logins, m.fetches,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -63,6 +66,10 @@ func (m *metrics) observe(e trace.Event) {
 		m.logins.WithLabelValues("accepted").Inc()
 	case trace.LoginRefused:
 		m.logins.WithLabelValues("refused").Add(times(e))
+	case trace.Advised:
+		if what, ok := strings.CutPrefix(e.Attr(trace.KeyNote), "activity "); ok {
+			m.advised.WithLabelValues(what).Inc()
+		}
 	case trace.Fetched:
 		m.fetches.Inc()
 	}

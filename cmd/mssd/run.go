@@ -211,6 +211,9 @@ func (d *daemon) makeFronts() {
 	logins := auth.Config{Store: d.store, Argon: argon, Cache: time.Duration(c.Login.CacheFor), PSC: d.psc}
 	if c.Login.PSC != nil {
 		logins.MaxSession = time.Duration(c.Login.PSC.MaxSession)
+		logins.Advise = func(person string, bal store.Address, what auth.Activity) {
+			d.store.Record(trace.Event{Kind: trace.Advised, Person: person, BAL: string(bal), Attrs: []trace.Attr{{Key: trace.KeyNote, Value: "activity " + string(what)}}})
+		}
 	}
 	if c.IMAP.App != nil {
 		logins.CertKinds = c.IMAP.App.kinds()
