@@ -2,18 +2,22 @@ package imapd
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
+
+	"mssd/store"
 )
 
-// BenchmarkAppend: letters of 4 KB (literals are sent without waiting), one by one and 20 in a command, from one session and from ten.
+// BenchmarkAppend: letters of 4 KB (literals are sent without waiting), one by one and 20 in a command, from one session
+// and from ten. The store waits for the disk, as in service.
 func BenchmarkAppend(b *testing.B) {
 	body := mail + strings.Repeat("Zeile und noch mehr davon, gut. \r\n", (4000-len(mail))/34)
 	for _, sessions := range []int{1, 10} {
 		for _, each := range []int{1, 20} {
 			b.Run(fmt.Sprintf("sessions=%d/each=%d", sessions, each), func(b *testing.B) {
-				w := benchWorld(b)
+				w := newWorldOn(b, func(s *Server) { s.Log, s.MaxConnsPerAddr = slog.New(slog.DiscardHandler), 5000 }, store.Options{})
 				var all []*session
 				for range sessions {
 					all = append(all, w.login(ownerName, "").forBench())
