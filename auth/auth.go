@@ -143,7 +143,7 @@ func (a *Authenticator) Password(ctx context.Context, user, password string, rem
 	}
 	if a.users.blocked(userKey, now) || a.addrs.blocked(addrKey, now) {
 		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", "throttled")
-		return nil, ErrThrottled
+		return nil, c.refused(ErrThrottled)
 	}
 	if c.later {
 		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", store.ErrUnavailable)
@@ -157,7 +157,7 @@ func (a *Authenticator) Password(ctx context.Context, user, password string, rem
 		a.users.fail(userKey, now)
 		a.addrs.fail(addrKey, now)
 		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", c.why(match))
-		return nil, ErrCredentials
+		return nil, c.refused(ErrCredentials)
 	}
 	a.users.success(userKey)
 	a.addrs.ease(addrKey)

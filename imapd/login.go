@@ -198,8 +198,16 @@ func (c *conn) loginFailed(err error) (response, error) {
 	}
 	c.guard.Line(c.log, slog.LevelInfo, "login refused", "", "err", err)
 	who, person, bal := c.refusedWho(err)
-	c.srv.refusals.Add(trace.Alike{Who: who, Cmd: "LOGIN", Code: refusal(err)}, trace.Event{Time: c.srv.Now(), Kind: trace.LoginRefused, Conn: c.guard.ID(),
-		Person: person, BAL: bal, Attrs: []trace.Attr{{Key: trace.KeyReason, Value: refusal(err)}, {Key: trace.KeyRemote, Value: c.remote.String()}}})
+	e := trace.Event{Time: c.srv.Now(), Kind: trace.LoginRefused, Conn: c.guard.ID(),
+		Person: person, BAL: bal, Attrs: []trace.Attr{{Key: trace.KeyReason, Value: refusal(err)}, {Key: trace.KeyRemote, Value: c.remote.String()}}}
+	var named *auth.NamedRefusal
+	if errors.As(err, &named) {
+		// Nobody has proven to be this member: it is whom the name stands for, not who acted.
+		if e.BAL = string(named.BAL); named.Member != "" {
+			e.Attrs = append(e.Attrs, trace.Attr{Key: trace.KeyMember, Value: named.Member})
+		}
+	}
+	c.srv.refusals.Add(trace.Alike{Who: who, Cmd: "LOGIN", Code: refusal(err)}, e)
 	if c.failures >= c.srv.MaxFailures {
 		r := c.answer("LOGIN", err)
 		c.out.line("* BYE [" + r.code + "] Too many failed logins")
@@ -211,9 +219,12 @@ func (c *conn) loginFailed(err error) (response, error) {
 // refusal names why a login failed, for the trace.
 func refusal(err error) string {
 	var r *auth.Refusal
+	var named *auth.NamedRefusal
 	switch {
 	case errors.As(err, &r):
 		return r.Reason
+	case errors.As(err, &named):
+		return named.Reason
 	case errors.Is(err, auth.ErrThrottled):
 		return "Throttled"
 	case errors.Is(err, auth.ErrUnavailable):
