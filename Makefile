@@ -7,6 +7,9 @@ BENCHTIME     ?= 2s
 
 # Programs that the tests drive, and the Debian packages that bring them.
 TEST_PROGRAMS := slapd slapadd ldapsearch mbsync offlineimap mutt s-nail curl swaks openssl xz script systemd-analyze cc strace
+# Node comes with npm in some distributions and apart in others: its packages are asked for only where the programs are missing.
+NODE_PROGRAMS := node npm
+NODE_PACKAGES := nodejs npm
 TEST_PACKAGES := slapd ldap-utils isync offlineimap3 mutt s-nail curl swaks libnet-ssleay-perl openssl xz-utils dovecot-imapd bsdutils procps systemd gcc libc6-dev strace
 
 .PHONY: build test tools vet staticcheck unit fuzz crash bench scale bench-target demo clean
@@ -19,6 +22,7 @@ test: tools vet staticcheck unit
 
 tools:
 	@sh .ci/tools "$(TEST_PROGRAMS)" "$(TEST_PACKAGES)"
+	@sh .ci/tools "$(NODE_PROGRAMS)" "" "$(NODE_PACKAGES)"
 
 vet:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
