@@ -16,6 +16,7 @@ import (
 var routeActs = map[string]string{
 	"GET /v1/bals":                           "bal list",
 	"POST /v1/bals":                          "bal add",
+	"POST /v1/declarations":                  "bal declare",
 	"GET /v1/bals/{address}":                 "bal show",
 	"GET /v1/members":                        "member export",
 	"POST /v1/members":                       "member import",

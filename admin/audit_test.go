@@ -30,6 +30,7 @@ const auditBAL = "pharmacie@officines.example"
 var auditRows = map[string]auditRow{
 	"GET /v1/bals":                           {path: "/v1/bals", act: "bal list"},
 	"POST /v1/bals":                          {"/v1/bals", `{"address":"` + auditBAL + `","kind":"ORG"}`, "bal add", true, "/v1/bals", `{"address":"x@officines.example"}`},
+	"POST /v1/declarations":                  {"/v1/declarations", `{"rows":[]}`, "bal declare", false, "/v1/declarations", `{`},
 	"GET /v1/bals/{address}":                 {"/v1/bals/" + auditBAL, "", "bal show", true, "/v1/bals/x@y.example", ""},
 	"GET /v1/members":                        {"/v1/members", "", "member export", false, "/v1/members?bal=x@y.example", ""},
 	"POST /v1/members":                       {"/v1/members", `{"rows":[]}`, "member import", false, "/v1/members", `{`},

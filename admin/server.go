@@ -258,6 +258,7 @@ func (s *Server) routes() *router {
 	for pattern, h := range map[string]handler{
 		"GET /v1/bals":                           s.balList,
 		"POST /v1/bals":                          s.balAdd,
+		"POST /v1/declarations":                  s.declare,
 		"GET /v1/bals/{address}":                 s.balShow,
 		"GET /v1/members":                        s.memberList,
 		"POST /v1/members":                       s.memberImport,

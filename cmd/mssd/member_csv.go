@@ -110,10 +110,15 @@ func importMembers(cmd *cobra.Command, ask *asking, rows []admin.MemberRow, dry 
 }
 
 func printImported(w io.Writer, done admin.MemberImported, dry bool) {
-	for _, f := range done.Faults[:min(len(done.Faults), maxRowFaults)] {
+	printDone(w, done.Faults, done, dry)
+}
+
+// printDone says what a table brought about, or the faults for which it did nothing.
+func printDone(w io.Writer, faults []admin.MemberFault, done fmt.Stringer, dry bool) {
+	for _, f := range faults[:min(len(faults), maxRowFaults)] {
 		fmt.Fprintf(w, "line %d: %s\n", f.Line, f.Text)
 	}
-	switch n := len(done.Faults); {
+	switch n := len(faults); {
 	case n > 0:
 		fmt.Fprintf(w, "%s; nothing was done\n", counted(n, "row is faulty", "rows are faulty"))
 	case dry:
@@ -124,6 +129,11 @@ func printImported(w io.Writer, done admin.MemberImported, dry bool) {
 }
 
 func readMemberFile(name string, stdin io.Reader) ([]admin.MemberRow, error) {
+	return readTableFile(name, stdin, parseMembers)
+}
+
+// readTableFile reads a CSV file, - is standard input.
+func readTableFile[T any](name string, stdin io.Reader, parse func([]byte) ([]T, error)) ([]T, error) {
 	in, label := stdin, "standard input"
 	if name != "-" {
 		f, err := os.Open(name)
@@ -140,70 +150,86 @@ func readMemberFile(name string, stdin io.Reader) ([]admin.MemberRow, error) {
 	if len(b) > maxMemberFile {
 		return nil, fmt.Errorf("%s: more than %d octets", label, maxMemberFile)
 	}
-	rows, err := parseMembers(b)
+	rows, err := parse(b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", label, err)
 	}
 	return rows, nil
 }
 
-// parseMembers reads a file of members. Spreadsheets put a mark before it and semicolons into it.
+// parseMembers reads a file of members.
 func parseMembers(b []byte) ([]admin.MemberRow, error) {
+	var rows []admin.MemberRow
+	seen := map[string]int{}
+	err := parseTable(b, memberColumns, 3, func(line int, field func(string) string) error {
+		row, err := memberRow(line, field)
+		if err != nil {
+			return err
+		}
+		key := strings.ToLower(row.BAL + "\x00" + row.Member)
+		if before, twice := seen[key]; twice {
+			return fmt.Errorf("%s at %s stands in line %d already", row.Member, row.BAL, before)
+		}
+		seen[key] = line
+		rows = append(rows, row)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// parseTable reads CSV whose first line names columns, the first needed of which must be there, in any order. Spreadsheets put
+// a mark before it and semicolons into it.
+func parseTable(b []byte, columns []string, needed int, row func(line int, field func(string) string) error) error {
 	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
 	first, _, _ := bufio.ScanLines(b, true)
 	r := csv.NewReader(bytes.NewReader(b))
 	if line := b[:max(first, 0)]; bytes.Contains(line, []byte(";")) && !bytes.Contains(line, []byte(",")) {
 		r.Comma = ';'
 	}
+	want := strings.Join(columns[:needed-1], ", ") + " and " + columns[needed-1]
 	head, err := r.Read()
 	if errors.Is(err, io.EOF) {
-		return nil, errors.New("is empty; expected a first line with the columns bal, member and role")
+		return fmt.Errorf("is empty; expected a first line with the columns %s", want)
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	at := map[string]int{}
 	for i, name := range head {
 		name = strings.ToLower(strings.TrimSpace(name))
-		if _, twice := at[name]; twice || !slices.Contains(memberColumns, name) {
-			return nil, fmt.Errorf("column %q; expected each of %s once at the most", name, strings.Join(memberColumns, ", "))
+		if _, twice := at[name]; twice || !slices.Contains(columns, name) {
+			return fmt.Errorf("column %q; expected each of %s once at the most", name, strings.Join(columns, ", "))
 		}
 		at[name] = i
 	}
-	for _, name := range memberColumns[:3] {
+	for _, name := range columns[:needed] {
 		if _, ok := at[name]; !ok {
-			return nil, fmt.Errorf("has no column %s; expected a first line with the columns bal, member and role", name)
+			return fmt.Errorf("has no column %s; expected a first line with the columns %s", name, want)
 		}
 	}
-	var rows []admin.MemberRow
-	seen := map[string]int{}
-	for {
+	for n := 0; ; n++ {
 		fields, err := r.Read()
 		if errors.Is(err, io.EOF) {
-			return rows, nil
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if len(rows) == maxMemberRows {
-			return nil, fmt.Errorf("more than %d rows", maxMemberRows)
+		if n == maxMemberRows {
+			return fmt.Errorf("more than %d rows", maxMemberRows)
 		}
 		line, _ := r.FieldPos(0)
-		row, err := memberRow(line, func(name string) string {
+		if err := row(line, func(name string) string {
 			if i, ok := at[name]; ok {
 				return strings.TrimSpace(fields[i])
 			}
 			return ""
-		})
-		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", line, err)
+		}); err != nil {
+			return fmt.Errorf("line %d: %w", line, err)
 		}
-		key := strings.ToLower(row.BAL + "\x00" + row.Member)
-		if before, twice := seen[key]; twice {
-			return nil, fmt.Errorf("line %d: %s at %s stands in line %d already", line, row.Member, row.BAL, before)
-		}
-		seen[key] = line
-		rows = append(rows, row)
 	}
 }
 
