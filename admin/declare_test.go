@@ -37,7 +37,7 @@ func TestDeclareBALs(t *testing.T) {
 		t.Errorf("%+v, %v", b, err)
 	}
 	// What happened to it since is no matter of the file.
-	if _, err := h.SetState(t.Context(), "a@officines.example", "suspended"); err != nil {
+	if _, err := h.SetState(t.Context(), "a@officines.example", "suspended", ""); err != nil {
 		t.Fatal(err)
 	}
 	if done, err := h.DeclareBALs(t.Context(), rows, false); err != nil || done.Added != 0 || len(done.Faults) > 0 {
@@ -53,10 +53,10 @@ func TestDeclareFaults(t *testing.T) {
 	h := open(t)
 	h.addBAL(t, "there@officines.example")
 	h.addBAL(t, "gone@officines.example")
-	if _, err := h.SetState(t.Context(), "gone@officines.example", "closed"); err != nil {
+	if _, err := h.SetState(t.Context(), "gone@officines.example", "closed", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Destroy(t.Context(), "gone@officines.example", false); err != nil {
+	if _, err := h.Destroy(t.Context(), "gone@officines.example", false, ""); err != nil {
 		t.Fatal(err)
 	}
 	faults := []struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"mssd/store"
@@ -12,12 +13,14 @@ import (
 
 // SetState asks for another state of a BAL.
 type SetState struct {
-	State string `json:"state"` // active, suspended or closed
+	State  string `json:"state"`            // active, suspended or closed
+	Reason string `json:"reason,omitempty"` // for the trace: one line that names no patient
 }
 
 // Destroy asks for the destruction of a closed BAL.
 type Destroy struct {
-	DryRun bool `json:"dry_run,omitempty"` // only say what would go
+	DryRun bool   `json:"dry_run,omitempty"` // only say what would go
+	Reason string `json:"reason,omitempty"`  // for the trace: one line that names no patient
 }
 
 // Destruction is how far the destruction of a BAL has come.
@@ -42,14 +45,14 @@ type Doomed struct {
 	Refused   *Problem     `json:"refused,omitempty"` // why it cannot be destroyed now
 }
 
-// SetState sets the state of a BAL.
-func (c *Client) SetState(ctx context.Context, address, state string) (BAL, error) {
-	return call[BAL](ctx, c, http.MethodPut, balPath(address, "/state"), SetState{state})
+// SetState sets the state of a BAL; reason may be "".
+func (c *Client) SetState(ctx context.Context, address, state, reason string) (BAL, error) {
+	return call[BAL](ctx, c, http.MethodPut, balPath(address, "/state"), SetState{state, reason})
 }
 
-// Destroy destroys a closed BAL, or says what would go.
-func (c *Client) Destroy(ctx context.Context, address string, dryRun bool) (Doomed, error) {
-	return call[Doomed](ctx, c, http.MethodPost, balPath(address, "/destruction"), Destroy{dryRun})
+// Destroy destroys a closed BAL, or says what would go; reason may be "".
+func (c *Client) Destroy(ctx context.Context, address string, dryRun bool, reason string) (Doomed, error) {
+	return call[Doomed](ctx, c, http.MethodPost, balPath(address, "/destruction"), Destroy{dryRun, reason})
 }
 
 // acts are the states that a BAL can be given, and what the command is called.
@@ -65,11 +68,15 @@ func (s *Server) setState(r *http.Request) (any, error) {
 	if err != nil || act == "" {
 		return nil, badRequest("%q is no state that a BAL can be given; expected active, suspended or closed", req.State)
 	}
+	why, err := reasonAttr(req.Reason)
+	if err != nil {
+		return nil, err
+	}
 	b, err := s.Store.BAL(address(r.PathValue("address")))
 	if err != nil {
 		return nil, err
 	}
-	ev := balEvent(r, trace.BAL, act, b, trace.Attr{Key: trace.KeyState, Value: st.String()})
+	ev := balEvent(r, trace.BAL, act, b, append(why, trace.Attr{Key: trace.KeyState, Value: st.String()})...)
 	batch := &store.Batch{Ops: []store.Op{store.SetBALState{Address: b.Address, State: st}}, Events: []trace.Event{ev}}
 	if _, err := s.Store.Commit(r.Context(), batch); err != nil {
 		return nil, err
@@ -80,9 +87,22 @@ func (s *Server) setState(r *http.Request) (any, error) {
 	return s.wholeBAL(b)
 }
 
+// reasonAttr is the attribute of a reason that may be missing.
+func reasonAttr(reason string) ([]trace.Attr, error) {
+	reason = strings.TrimSpace(reason)
+	if reason == "" {
+		return nil, nil
+	}
+	return []trace.Attr{{Key: trace.KeyReason, Value: reason}}, checkReason(reason)
+}
+
 func (s *Server) destroy(r *http.Request) (any, error) {
 	var req Destroy
 	if err := decode(r, &req); err != nil {
+		return nil, err
+	}
+	why, err := reasonAttr(req.Reason)
+	if err != nil {
 		return nil, err
 	}
 	b, err := s.Store.BAL(address(r.PathValue("address")))
@@ -94,7 +114,7 @@ func (s *Server) destroy(r *http.Request) (any, error) {
 		d, err := s.Store.Doom(b.Address)
 		return s.doomed(d), err
 	}
-	ev := balEvent(r, trace.BAL, "bal destroy", b, trace.Attr{Key: trace.KeyState, Value: store.Destroyed.String()})
+	ev := balEvent(r, trace.BAL, "bal destroy", b, append(why, trace.Attr{Key: trace.KeyState, Value: store.Destroyed.String()})...)
 	d, err := s.Store.DestroyBAL(r.Context(), b.Address, ev)
 	if err != nil {
 		if now, err2 := s.Store.BAL(b.Address); err2 == nil && now.State == store.Destroyed && b.State != store.Destroyed {

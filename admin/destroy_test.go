@@ -32,14 +32,14 @@ func TestStates(t *testing.T) {
 	h := open(t)
 	made := h.addBAL(t, "p@officines.example")
 	for _, step := range []struct{ state, want string }{{"suspended", "suspended"}, {"Closed", "closed"}, {"closed", "closed"}, {"active", "active"}} {
-		b, err := h.SetState(t.Context(), made.BAL.Address, step.state)
+		b, err := h.SetState(t.Context(), made.BAL.Address, step.state, "")
 		if err != nil || b.State != step.want {
 			t.Errorf("%s: %+v, %v", step.state, b, err)
 		}
 	}
 	for _, bad := range []string{"", "declared", "destroyed", "x"} {
 		var p *Problem
-		if _, err := h.SetState(t.Context(), made.BAL.Address, bad); !errors.As(err, &p) || p.Status != http.StatusBadRequest {
+		if _, err := h.SetState(t.Context(), made.BAL.Address, bad, ""); !errors.As(err, &p) || p.Status != http.StatusBadRequest {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -60,17 +60,17 @@ func TestDestroy(t *testing.T) {
 	storetest.Deliver(t, h.store, b.ID, "Subject: x\r\n\r\ny")
 	refused := func(what, hint string) {
 		t.Helper()
-		plan, err := h.Destroy(t.Context(), addr, true)
+		plan, err := h.Destroy(t.Context(), addr, true, "")
 		if err != nil || plan.Messages != 1 || plan.Members != 1 || plan.Refused == nil || !strings.Contains(plan.Refused.Error(), hint) {
 			t.Errorf("%s: %+v, %v", what, plan, err)
 		}
 		var p *Problem
-		if _, err := h.Destroy(t.Context(), addr, false); !errors.As(err, &p) || p.Status != http.StatusConflict || !strings.Contains(p.Error(), hint) {
+		if _, err := h.Destroy(t.Context(), addr, false, ""); !errors.As(err, &p) || p.Status != http.StatusConflict || !strings.Contains(p.Error(), hint) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
 	refused("open", "mssd bal close")
-	if _, err := h.SetState(t.Context(), addr, "closed"); err != nil {
+	if _, err := h.SetState(t.Context(), addr, "closed", ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Hold(t.Context(), addr, "order 7"); err != nil {
@@ -84,14 +84,14 @@ func TestDestroy(t *testing.T) {
 	if _, err := h.store.Commit(t.Context(), &store.Batch{Ops: []store.Op{store.PutBackup{Backup: store.Backup{ID: id, Label: "/mnt/usb", Began: time.Now(), HighestBAL: b.ID}}}}); err != nil {
 		t.Fatal(err)
 	}
-	plan, err := h.Destroy(t.Context(), addr, true)
+	plan, err := h.Destroy(t.Context(), addr, true, "")
 	if err != nil || plan.Refused != nil || plan.Shredded || len(plan.Backups) != 1 || plan.Destroyed != nil {
 		t.Errorf("plan %+v, %v", plan, err)
 	}
 	if b, err := h.BAL(t.Context(), addr); err != nil || b.State != "closed" || b.Messages != 1 {
 		t.Errorf("a dry run changed something: %+v, %v", b, err)
 	}
-	done, err := h.Destroy(t.Context(), addr, false)
+	done, err := h.Destroy(t.Context(), addr, false, "")
 	if err != nil || done.State != "destroyed" || done.Shredded || done.Messages != 1 || len(done.Backups) != 1 || done.Backups[0].Label != "/mnt/usb" || !done.Destroyed.KeyGone {
 		t.Errorf("done %+v, %v", done, err)
 	}
@@ -104,8 +104,8 @@ func TestDestroy(t *testing.T) {
 	}
 	var p *Problem
 	for what, err := range map[string]error{
-		"state": second(h.SetState(t.Context(), addr, "active")),
-		"again": second(h.Destroy(t.Context(), addr, false)),
+		"state": second(h.SetState(t.Context(), addr, "active", "")),
+		"again": second(h.Destroy(t.Context(), addr, false, "")),
 		"new":   second(h.AddBAL(t.Context(), NewBAL{Address: addr, Kind: "ORG"})),
 		"hold":  second(h.Hold(t.Context(), addr, "order 8")),
 		"export": second(h.ExportBAL(t.Context(), addr, Export{
@@ -119,14 +119,14 @@ func TestDestroy(t *testing.T) {
 	if _, err := h.store.Commit(t.Context(), &store.Batch{Ops: []store.Op{store.ForgetBackup{ID: id}}}); err != nil {
 		t.Fatal(err)
 	}
-	if now, err := h.Destroy(t.Context(), addr, true); err != nil || !now.Shredded || now.Destroyed == nil {
+	if now, err := h.Destroy(t.Context(), addr, true, ""); err != nil || !now.Shredded || now.Destroyed == nil {
 		t.Errorf("without the backup: %+v, %v", now, err)
 	}
 	if list, err := h.BALs(t.Context()); err != nil || len(list) != 1 || list[0].State != "destroyed" {
 		t.Errorf("list %+v, %v", list, err)
 	}
 	// What was only recorded stands there with the next commit.
-	if _, err := h.SetState(t.Context(), h.addBAL(t, "q@officines.example").BAL.Address, "closed"); err != nil {
+	if _, err := h.SetState(t.Context(), h.addBAL(t, "q@officines.example").BAL.Address, "closed", ""); err != nil {
 		t.Fatal(err)
 	}
 	acts := strings.Join(actsOn(t, h.store, addr), ", ")

@@ -31,19 +31,21 @@ func newBALClose() *cobra.Command {
 
 func newBALState(name string, st store.State, short, long string) *cobra.Command {
 	var ask asking
+	var reason string
 	c := &cobra.Command{
-		Use:   name + " ADDRESS",
+		Use:   name + " ADDRESS [--reason TEXT]",
 		Short: short,
 		Long:  long,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			b, err := ask.client().SetState(cmd.Context(), args[0], st.String())
+			b, err := ask.client().SetState(cmd.Context(), args[0], st.String(), reason)
 			if err != nil {
 				return err
 			}
 			return ask.print(cmd.OutOrStdout(), b, func(w io.Writer) { fmt.Fprintf(w, "%s is %s\n", b.Address, b.State) })
 		},
 	}
+	c.Flags().StringVar(&reason, "reason", "", "why, one line that names no patient (kept in the trace, shown by mssd bal history)")
 	return ask.flags(c)
 }
 
@@ -69,6 +71,7 @@ func newBALListing() *cobra.Command {
 func newBALDestroy() *cobra.Command {
 	var ask asking
 	var yes, dry bool
+	var reason string
 	c := &cobra.Command{
 		Use:   "destroy ADDRESS [--dry-run | --yes]",
 		Short: "Destroy a closed BAL: overwrite its key, remove what it holds",
@@ -78,7 +81,7 @@ func newBALDestroy() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
-			plan, err := ask.client().Destroy(cmd.Context(), args[0], true)
+			plan, err := ask.client().Destroy(cmd.Context(), args[0], true, "")
 			if err != nil {
 				return err
 			}
@@ -94,7 +97,7 @@ func newBALDestroy() *cobra.Command {
 					return err
 				}
 			}
-			done, err := ask.client().Destroy(cmd.Context(), args[0], false)
+			done, err := ask.client().Destroy(cmd.Context(), args[0], false, reason)
 			if err != nil {
 				return err
 			}
@@ -102,6 +105,7 @@ func newBALDestroy() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&dry, "dry-run", false, "only say what would go")
+	c.Flags().StringVar(&reason, "reason", "", "why, one line that names no patient (kept in the trace, shown by mssd bal history)")
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	c.MarkFlagsMutuallyExclusive("dry-run", "yes")
 	return ask.flags(c)
