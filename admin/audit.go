@@ -22,6 +22,7 @@ var routeActs = map[string]string{
 	"POST /v1/members":                       "member import",
 	"POST /v1/bals/{address}/members":        "member add",
 	"DELETE /v1/bals/{address}/members/{id}": "member end",
+	"GET /v1/inactive":                       "bal inactive",
 	"GET /v1/bals/{address}/history":         "bal history",
 	"GET /v1/bals/{address}/expunged":        "bal deleted",
 	"PUT /v1/bals/{address}/state":           "bal state",

@@ -36,6 +36,7 @@ var auditRows = map[string]auditRow{
 	"POST /v1/members":                       {"/v1/members", `{"rows":[]}`, "member import", false, "/v1/members", `{`},
 	"POST /v1/bals/{address}/members":        {"/v1/bals/" + auditBAL + "/members", `{"id":"local:anne"}`, "member add", true, "/v1/bals/" + auditBAL + "/members", `{"id":"local:anne"}`},
 	"DELETE /v1/bals/{address}/members/{id}": {"/v1/bals/" + auditBAL + "/members/local:anne", "", "member end", true, "/v1/bals/" + auditBAL + "/members/local:x", ""},
+	"GET /v1/inactive":                       {"/v1/inactive?days=1", "", "bal inactive", false, "/v1/inactive", ""},
 	"GET /v1/bals/{address}/history":         {"/v1/bals/" + auditBAL + "/history", "", "bal history", true, "/v1/bals/x@y.example/history", ""},
 	"GET /v1/bals/{address}/expunged":        {"/v1/bals/" + auditBAL + "/expunged", "", "bal deleted", true, "/v1/bals/" + auditBAL + "/expunged?after=x", ""},
 	"PUT /v1/bals/{address}/state":           {"/v1/bals/" + auditBAL + "/state", `{"state":"suspended"}`, "bal suspend", true, "/v1/bals/" + auditBAL + "/state", `{"state":"open"}`},

@@ -239,7 +239,7 @@ type handler func(*http.Request) (any, error)
 
 // mayLast are the requests that a big store or BAL makes long. They end when the command goes away.
 var mayLast = map[string]bool{"POST /v1/fsck": true, "POST /v1/sweep": true, "POST /v1/bals/{address}/undelete": true,
-	"GET /v1/bals/{address}": true, "GET /v1/bals/{address}/history": true, "GET /v1/bals/{address}/expunged": true}
+	"GET /v1/bals/{address}": true, "GET /v1/bals/{address}/history": true, "GET /v1/inactive": true, "GET /v1/bals/{address}/expunged": true}
 
 // router is a mux that knows its patterns; each request is recorded.
 type router struct {
@@ -264,6 +264,7 @@ func (s *Server) routes() *router {
 		"POST /v1/members":                       s.memberImport,
 		"POST /v1/bals/{address}/members":        s.memberAdd,
 		"DELETE /v1/bals/{address}/members/{id}": s.memberEnd,
+		"GET /v1/inactive":                       s.inactive,
 		"GET /v1/bals/{address}/history":         s.history,
 		"GET /v1/bals/{address}/expunged":        s.deleted,
 		"PUT /v1/bals/{address}/state":           s.setState,

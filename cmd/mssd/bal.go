@@ -11,7 +11,7 @@ import (
 )
 
 func newBAL() *cobra.Command {
-	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALDeclare(), newBALList(), newBALShow(), newBALHistory(), newBALExport(), newBALImport(),
+	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALDeclare(), newBALList(), newBALShow(), newBALHistory(), newBALInactive(), newBALExport(), newBALImport(),
 		newBALDeleted(), newBALUndelete(), newBALHold(), newBALRelease(), newBALRetention(), newBALQuota(), newBALListing(),
 		newBALSuspend(), newBALResume(), newBALClose(), newBALDestroy())
 }
