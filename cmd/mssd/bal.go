@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -61,15 +62,20 @@ func newBALAdd() *cobra.Command {
 
 func newBALList() *cobra.Command {
 	var ask asking
+	var want balFilter
 	c := &cobra.Command{
-		Use:   "list",
-		Short: "List every BAL",
+		Use:   "list [--state active] [--kind ORG] [--domain DOMAIN]",
+		Short: "List every BAL, or those of a state, kind, listing, domain or structure",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := want.check(); err != nil {
+				return err
+			}
 			list, err := ask.client().BALs(cmd.Context())
 			if err != nil {
 				return err
 			}
+			list = slices.DeleteFunc(list, func(b admin.BAL) bool { return !want.takes(b) })
 			return ask.print(cmd.OutOrStdout(), list, func(w io.Writer) {
 				row(w, "ADDRESS", "KIND", "STATE", "LISTING", "STRUCTURE", "MESSAGES", "SIZE")
 				for _, b := range list {
@@ -84,6 +90,7 @@ func newBALList() *cobra.Command {
 			})
 		},
 	}
+	want.flags(c)
 	return ask.flags(c)
 }
 
