@@ -46,9 +46,10 @@ type refPro struct {
 	} `json:"exercices"`
 }
 
-// places are the structures, as "FINESS:750000001". A nil one was not told.
-func (r *refPro) places() []string {
-	if r == nil {
+// places are the structures of a SubjectRefPro, as "FINESS:750000001"; nil: it is not there, or of a form that is not known.
+func places(raw json.RawMessage) []string {
+	var r *refPro
+	if len(raw) == 0 || json.Unmarshal(raw, &r) != nil || r == nil {
 		return nil
 	}
 	list := []string{}
@@ -179,8 +180,8 @@ func (p *PSC) askUserinfo(ctx context.Context, token, person string) ([]string, 
 	if id, err := c.identity(); err != nil || id.person != person {
 		return nil, fmt.Errorf("the answer is about another person, or none: %v", cmp.Or(err, ErrCredentials))
 	}
-	if places := c.RefPro.places(); places != nil {
-		return places, nil
+	if list := places(c.RefPro); list != nil {
+		return list, nil
 	}
 	return []string{}, nil
 }

@@ -38,6 +38,8 @@ func TestActivities(t *testing.T) {
 		{"the number as another kind", here, psctest.Claims{Extra: works("numeroSirenSite=750000001")}, false, auth.ActivityElsewhere},
 		{"no activity", here, psctest.Claims{Extra: works()}, false, auth.ActivityNone},
 		{"not told", here, psctest.Claims{}, false, ""},
+		{"another form", here, psctest.Claims{Extra: map[string]any{"SubjectRefPro": "21"}}, false, ""},
+		{"another form within", here, psctest.Claims{Extra: map[string]any{"SubjectRefPro": map[string]any{"exercices": 3}}}, false, ""},
 		{"a BAL without structure", "", psctest.Claims{Extra: works("numeroFinessSite=750000001")}, false, ""},
 		{"asked for", here, psctest.Claims{Info: works("numeroFinessSite=750000001")}, true, auth.ActivityHere},
 		{"asked for, elsewhere", here, psctest.Claims{Info: works("numeroFinessSite=750000003")}, true, auth.ActivityElsewhere},

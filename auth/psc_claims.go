@@ -41,19 +41,19 @@ var tokenAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.PS256, jose.ES2
 
 // claims is what is read of a token, and of the issuer's answer about it (RFC 9068, RFC 7662).
 type claims struct {
-	Active   bool     `json:"active"` // of an answer
-	Issuer   string   `json:"iss"`
-	Subject  string   `json:"sub"`
-	Expires  seconds  `json:"exp"`
-	NotYet   seconds  `json:"nbf"`
-	Issued   seconds  `json:"iat"`
-	Audience audience `json:"aud"`
-	Party    string   `json:"azp"`
-	Client   string   `json:"client_id"`
-	Type     string   `json:"typ"`
-	NameID   string   `json:"SubjectNameID"`      // national identifier of the professional
-	Username string   `json:"preferred_username"` // the same
-	RefPro   *refPro  `json:"SubjectRefPro"`
+	Active   bool            `json:"active"` // of an answer
+	Issuer   string          `json:"iss"`
+	Subject  string          `json:"sub"`
+	Expires  seconds         `json:"exp"`
+	NotYet   seconds         `json:"nbf"`
+	Issued   seconds         `json:"iat"`
+	Audience audience        `json:"aud"`
+	Party    string          `json:"azp"`
+	Client   string          `json:"client_id"`
+	Type     string          `json:"typ"`
+	NameID   string          `json:"SubjectNameID"`      // national identifier of the professional
+	Username string          `json:"preferred_username"` // the same
+	RefPro   json.RawMessage `json:"SubjectRefPro"`      // advice: whatever stands there, the token is as good (places)
 	Confirm  struct {
 		Thumbprint string `json:"x5t#S256"`
 	} `json:"cnf"`
@@ -143,7 +143,7 @@ func (p *PSC) judge(c *claims, answer bool) error {
 
 // identity is the person of the claims. SubjectNameID and preferred_username say the same where both are there.
 func (c *claims) identity() (identity, error) {
-	id := identity{expires: c.Expires.time(), places: c.RefPro.places()}
+	id := identity{expires: c.Expires.time(), places: places(c.RefPro)}
 	for _, national := range []string{c.NameID, c.Username} {
 		if national == "" {
 			continue
