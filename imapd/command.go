@@ -194,10 +194,15 @@ func (c *conn) stillAllowed() error {
 	if c.sel != nil {
 		grant = c.sel.grant
 	}
-	if err := c.srv.Auth.Check(c.user.who, grant); errors.Is(err, auth.ErrSessionOver) {
-		return err
-	} else if err != nil {
-		return errRight
+	err := c.srv.Auth.Check(c.user.who, grant)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if !errors.Is(err, auth.ErrSessionOver) {
+		err = errRight
+	}
+	if c.srv.sessions.remove(c) {
+		c.srv.recordEnd(c, c.user.who, grant, err)
+	}
+	return err
 }

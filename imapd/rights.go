@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"mssd/auth"
+	"mssd/trace"
 )
 
 // rightsEvery is the time between two looks at the rights of silent sessions. One that runs a command or waits in IDLE finds
@@ -27,20 +28,29 @@ func (s *sessions) add(c *conn, p *auth.Principal) {
 	s.all[c] = p
 }
 
-func (s *sessions) remove(c *conn) {
+// remove reports whether the session was there.
+func (s *sessions) remove(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	_, there := s.all[c]
 	delete(s.all, c)
+	return there
 }
 
-// ended are the sessions whose right to the BAL they were opened for is over, with why.
-func (s *sessions) ended(check func(*auth.Principal, auth.Grant) error) map[*conn]error {
+// endedRight is why the session of a person is over.
+type endedRight struct {
+	who *auth.Principal
+	err error
+}
+
+// ended are the sessions whose right to the BAL they were opened for is over; they are taken out.
+func (s *sessions) ended(check func(*auth.Principal, auth.Grant) error) map[*conn]endedRight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[*conn]error{}
+	out := map[*conn]endedRight{}
 	for c, p := range s.all {
 		if err := check(p, p.Grants[0]); err != nil {
-			out[c] = err
+			out[c] = endedRight{p, err}
 			delete(s.all, c)
 		}
 	}
@@ -58,13 +68,25 @@ func (s *Server) endRights() {
 			return
 		case <-tick.C:
 		}
-		for c, err := range s.sessions.ended(s.Auth.Check) {
+		for c, end := range s.sessions.ended(s.Auth.Check) {
 			over := errRight
-			if errors.Is(err, auth.ErrSessionOver) {
-				over = err
+			if errors.Is(end.err, auth.ErrSessionOver) {
+				over = end.err
 			}
+			s.recordEnd(c, end.who, end.who.Grants[0], over)
 			c.over.Store(&over)
 			c.guard.HangUp()
 		}
 	}
+}
+
+// recordEnd has the trace say whose session on which BAL ended, and why. Who takes a session out of s.sessions calls it, so
+// that it is said once.
+func (s *Server) recordEnd(c *conn, p *auth.Principal, g auth.Grant, err error) {
+	reason := "RightEnded"
+	if errors.Is(err, auth.ErrSessionOver) {
+		reason = "SessionOver"
+	}
+	s.Store.Record(trace.Event{Time: s.Now(), Kind: trace.Logout, Conn: c.guard.ID(), Person: p.Person, BAL: string(g.BAL.Address),
+		Attrs: []trace.Attr{{Key: trace.KeyReason, Value: reason}, {Key: trace.KeyMethod, Value: p.Method}}})
 }

@@ -133,6 +133,21 @@ func TestWithdrawn(t *testing.T) {
 					s.fail("the connection goes on: %q", l)
 				}
 			}
+			w.commit(store.PutMember{Address: balAddress, Member: store.Member{ID: "local:new", Role: store.Reader}}) // takes along what was recorded
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			n := 0
+			for _, e := range w.events {
+				if e.Kind == trace.Logout {
+					n++
+					if e.Person != "local:anne" || e.BAL != balAddress || e.Attr(trace.KeyReason) != "RightEnded" {
+						t.Errorf("%s", e.Line())
+					}
+				}
+			}
+			if n != 3 {
+				t.Errorf("the trace tells of the end of %d sessions, want 3", n)
+			}
 		})
 	}
 }
