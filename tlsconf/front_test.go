@@ -23,8 +23,8 @@ type facade struct {
 	front *tlsconf.Front
 	peer  *tls.Config
 
-	listener net.Listener
 	dialing  sync.Mutex
+	listener net.Listener // guarded by dialing
 }
 
 func newFacade(t testing.TB, kind testpki.KeyKind, version uint16) *facade {
@@ -56,12 +56,12 @@ func (f *facade) write(t testing.TB, id *testpki.Identity) {
 // pipe is a connection over loopback. (net.Pipe has no buffer: both ends of a TLS handshake may write at once.)
 func (f *facade) pipe(t testing.TB) (server, client net.Conn) {
 	t.Helper()
+	f.dialing.Lock()
+	defer f.dialing.Unlock()
 	if f.listener == nil {
 		f.listener = must(net.Listen("tcp", "127.0.0.1:0"))(t)
 		t.Cleanup(func() { f.listener.Close() })
 	}
-	f.dialing.Lock()
-	defer f.dialing.Unlock()
 	client = must(net.Dial("tcp", f.listener.Addr().String()))(t)
 	server = must(f.listener.Accept())(t)
 	end := time.Now().Add(20 * time.Second)
