@@ -2,7 +2,8 @@
 //
 // A front gives a user name and a password to Password and gets a Principal: the person, and the BALs this person may
 // open, each with a role. The front asks Check before each operation that needs a right, so that a right withdrawn ends
-// at once. Both are answered from the store's memory.
+// at once. Both are answered from the store's memory. Sessions ends those that ask nothing: a front adds each session that
+// has logged in, with what hangs it up.
 //
 // The user name is the address of a BAL where one member of that BAL has a password in force. Where several have, it is
 // "member%address": member is the part of the member's id behind its first ":" ("99900000052%pharmacie@…" for

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"mssd/auth"
 	"mssd/imapd/wire"
 )
 
@@ -198,10 +197,8 @@ func (c *conn) stillAllowed() error {
 	if err == nil {
 		return nil
 	}
-	if !errors.Is(err, auth.ErrSessionOver) {
-		err = errRight
-	}
-	if c.srv.sessions.remove(c) {
+	err = endedBy(err)
+	if c.live.Remove() {
 		c.srv.recordEnd(c, c.user.who, grant, err)
 	}
 	return err

@@ -41,6 +41,7 @@ type conn struct {
 	client   string // name of the client's software (ID), for the trace
 
 	user *user                 // nil before login; replaced whole
+	live *auth.Session         // nil before login
 	sel  *selected             // nil unless a mailbox is selected; replaced whole
 	bye  bool                  // the client was told that the connection ends
 	over atomic.Pointer[error] // why the session was ended from outside; nil: it was not
@@ -82,7 +83,7 @@ func (c *conn) secure(tc *tls.Conn) {
 }
 
 func (c *conn) close() {
-	c.srv.sessions.remove(c)
+	c.live.Remove()
 	c.unselect()
 	c.endNotify()
 	_ = c.nc.Close()
@@ -253,7 +254,7 @@ func (c *conn) greet() {
 func (c *conn) loggedIn(p *auth.Principal) {
 	c.user = &user{who: p, names: namespace{grants: p.Grants}}
 	c.sel, c.failures = nil, 0
-	c.srv.sessions.add(c, p)
+	c.enter(p)
 	c.log = c.log.With("bal", string(p.Grants[0].BAL.Address))
 	_ = c.guard.SetReadDeadline(time.Time{})
 	c.guard.SetIdle(c.srv.IdleTime)

@@ -2,82 +2,27 @@ package imapd
 
 import (
 	"errors"
-	"sync"
-	"time"
 
 	"mssd/auth"
 	"mssd/trace"
 )
 
-// rightsEvery is the time between two looks at the rights of silent sessions. One that runs a command or waits in IDLE finds
-// out by itself.
-const rightsEvery = 500 * time.Millisecond
-
-// sessions are those that have logged in.
-type sessions struct {
-	mu  sync.Mutex
-	all map[*conn]*auth.Principal // guarded by mu
+// enter has the session ended when its right is over. RFC 9051, Section 7.1.5: the untagged BYE says so.
+func (c *conn) enter(p *auth.Principal) {
+	c.live = c.srv.sessions.Add(p, func(err error) {
+		over := endedBy(err)
+		c.srv.recordEnd(c, p, p.Grants[0], over)
+		c.over.Store(&over)
+		c.guard.HangUp()
+	})
 }
 
-func (s *sessions) add(c *conn, p *auth.Principal) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.all == nil {
-		s.all = make(map[*conn]*auth.Principal)
+// endedBy is what the client is told of a grant that is no longer in force.
+func endedBy(err error) error {
+	if errors.Is(err, auth.ErrSessionOver) {
+		return err
 	}
-	s.all[c] = p
-}
-
-// remove reports whether the session was there.
-func (s *sessions) remove(c *conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_, there := s.all[c]
-	delete(s.all, c)
-	return there
-}
-
-// endedRight is why the session of a person is over.
-type endedRight struct {
-	who *auth.Principal
-	err error
-}
-
-// ended are the sessions whose right to the BAL they were opened for is over; they are taken out.
-func (s *sessions) ended(check func(*auth.Principal, auth.Grant) error) map[*conn]endedRight {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := map[*conn]endedRight{}
-	for c, p := range s.all {
-		if err := check(p, p.Grants[0]); err != nil {
-			out[c] = endedRight{p, err}
-			delete(s.all, c)
-		}
-	}
-	return out
-}
-
-// endRights hangs up whose right has ended, until the server ends: a right withdrawn, a BAL suspended, a membership or a session
-// that is over, a certificate revoked. RFC 9051, Section 7.1.5: the untagged BYE says so.
-func (s *Server) endRights() {
-	tick := time.NewTicker(rightsEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-s.ended:
-			return
-		case <-tick.C:
-		}
-		for c, end := range s.sessions.ended(s.Auth.Check) {
-			over := errRight
-			if errors.Is(end.err, auth.ErrSessionOver) {
-				over = end.err
-			}
-			s.recordEnd(c, end.who, end.who.Grants[0], over)
-			c.over.Store(&over)
-			c.guard.HangUp()
-		}
-	}
+	return errRight
 }
 
 // recordEnd has the trace say whose session on which BAL ended, and why. Who takes a session out of s.sessions calls it, so

@@ -52,8 +52,8 @@ type Server struct {
 	tls      *tls.Config // of every handshake
 	set      *guard.Set
 	refusals trace.Folding // logins
-	sessions sessions
-	watching sync.Once // endRights runs
+	sessions auth.Sessions // logged in
+	watching sync.Once     // sessions.Watch runs
 	mu       sync.Mutex
 	lns      map[net.Listener]struct{} // open listeners
 	closing  bool
@@ -89,6 +89,7 @@ func (s *Server) init() {
 			s.log = slog.Default()
 		}
 		s.ctx, s.cancel = context.WithCancel(context.Background())
+		s.sessions.Auth = s.Auth
 		s.lns = make(map[net.Listener]struct{})
 		s.ended = make(chan struct{})
 		s.tls = s.tlsConfig()
@@ -160,7 +161,7 @@ func (s *Server) track(ln net.Listener) bool {
 		s.running.Add(1)
 		go func() {
 			defer s.running.Done()
-			s.endRights()
+			s.sessions.Watch(s.ended)
 		}()
 	})
 	return true

@@ -1,0 +1,4 @@
+package auth
+
+// EndOver looks once at each session.
+func (s *Sessions) EndOver() { s.endOver() }
