@@ -38,7 +38,7 @@ func (c *conn) cmdMyRights(cmd *wire.Command) (response, error) {
 
 func (c *conn) myRightsLine(name string, g auth.Grant) {
 	c.out.add(func(b []byte) []byte {
-		b = wire.AppendMailbox(append(b, "* MYRIGHTS "...), name, c.rev2)
+		b = wire.AppendMailbox(append(b, "* MYRIGHTS "...), name, c.inUTF8())
 		return append(append(append(b, ' '), rightsOf(g.Role)...), "\r\n"...)
 	})
 }
@@ -64,7 +64,7 @@ func (c *conn) cmdGetACL(cmd *wire.Command) (response, error) {
 	}
 	now := c.srv.Now()
 	c.out.add(func(b []byte) []byte {
-		b = wire.AppendMailbox(append(b, "* ACL "...), a.Mailbox, c.rev2)
+		b = wire.AppendMailbox(append(b, "* ACL "...), a.Mailbox, c.inUTF8())
 		for _, m := range c.srv.Store.Members(g.BAL.ID) {
 			if m.Active(now) {
 				b = wire.AppendAString(append(b, ' '), m.ID)
@@ -86,7 +86,7 @@ func (c *conn) cmdListRights(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	c.out.add(func(b []byte) []byte {
-		b = wire.AppendMailbox(append(b, "* LISTRIGHTS "...), a.Mailbox, c.rev2)
+		b = wire.AppendMailbox(append(b, "* LISTRIGHTS "...), a.Mailbox, c.inUTF8())
 		b = wire.AppendAString(append(b, ' '), a.Identifier)
 		return append(b, ` "" lr switekx a`+"\r\n"...)
 	})

@@ -51,6 +51,7 @@ type conn struct {
 
 	condStore bool // the client knows of MODSEQ (RFC 7162, Section 3.1)
 	rev2      bool // it speaks IMAP4rev2 (RFC 9051): names in UTF-8, ESEARCH, no \Recent
+	utf8      bool // it takes UTF-8 in quoted strings (RFC 9755)
 	uidOnly   bool // it knows no message numbers (RFC 9586)
 	qresync   bool // it takes VANISHED in place of EXPUNGE (RFC 7162, Section 3.2)
 }
@@ -164,9 +165,12 @@ func (c *conn) limits() wire.Limits {
 	if c.user == nil {
 		l.Line, l.Total, l.Literal = maxEarly, maxEarly, maxEarly
 	}
-	l.UTF8 = c.rev2
+	l.UTF8, l.NoChars = c.inUTF8(), c.utf8 && !c.rev2
 	return l
 }
+
+// inUTF8 says whether names of mailboxes are in UTF-8, both ways (RFC 9051, Section 5.1; RFC 9755, Section 3).
+func (c *conn) inUTF8() bool { return c.rev2 || c.utf8 }
 
 // more asks for the octets of a literal.
 func (c *conn) more() error {

@@ -30,6 +30,9 @@ func (c *conn) enable(name string) bool {
 	case "IMAP4REV2": // RFC 9051, Section 6.3.1; Appendix A for a server of both
 		c.rev2 = true
 		return true
+	case "UTF8=ACCEPT": // RFC 9755, Section 3; of IMAP4rev2 it is a part
+		c.utf8 = true
+		return true
 	case "UIDONLY": // RFC 9586, Section 3
 		c.uidOnly = true
 		return true

@@ -152,7 +152,7 @@ func matchAny(a wire.List, name string) bool {
 }
 
 func (c *conn) listLine(d wire.ListData) {
-	c.out.add(func(b []byte) []byte { return wire.AppendList(b, d, c.rev2) })
+	c.out.add(func(b []byte) []byte { return wire.AppendList(b, d, c.inUTF8()) })
 }
 
 // LSUB: RFC 3501, Section 6.3.9. With "%" a subscribed child shows its parent with \Noselect.
@@ -221,7 +221,7 @@ func (c *conn) statusLine(shown string, m store.Mailbox, items []wire.StatusItem
 		}
 		values = append(values, v)
 	}
-	c.out.add(func(b []byte) []byte { return wire.AppendStatus(b, shown, c.rev2, values) })
+	c.out.add(func(b []byte) []byte { return wire.AppendStatus(b, shown, c.inUTF8(), values) })
 }
 
 func (c *conn) statusValue(m store.Mailbox, it wire.StatusItem) uint64 {

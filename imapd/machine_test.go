@@ -111,7 +111,7 @@ func TestNumbers(t *testing.T) {
 		var ms []*mirror
 		for range rapid.IntRange(2, 3).Draw(t, "sessions") {
 			m := &mirror{session: w.login(ownerName, ""), flags: map[string]string{}}
-			m.ok("ENABLE " + rapid.SampledFrom([]string{"X", "X", "CONDSTORE", "QRESYNC", "IMAP4rev2"}).Draw(t, "enable"))
+			m.ok("ENABLE " + rapid.SampledFrom([]string{"X", "X", "CONDSTORE", "QRESYNC", "IMAP4rev2", "UTF8=ACCEPT"}).Draw(t, "enable"))
 			m.ok("SELECT " + box)
 			defer m.nc.Close()
 			ms = append(ms, m)

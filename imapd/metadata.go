@@ -130,7 +130,7 @@ func (c *conn) metadataLine(a wire.GetMetadata, at annotated) (long int, err err
 		}
 	}
 	if len(values) > 0 {
-		c.out.add(func(b []byte) []byte { return wire.AppendMetadata(b, a.Mailbox, c.rev2, values) })
+		c.out.add(func(b []byte) []byte { return wire.AppendMetadata(b, a.Mailbox, c.inUTF8(), values) })
 	}
 	return long, nil
 }

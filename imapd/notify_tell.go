@@ -228,7 +228,7 @@ func (b *balNews) tellAnnotations(changed map[store.AnnotationName]struct{}) {
 			if name != "" {
 				shown = b.user.names.show(b.at, name)
 			}
-			return wire.AppendMetadataChanged(out, shown, b.rev2, entries[name])
+			return wire.AppendMetadataChanged(out, shown, b.inUTF8(), entries[name])
 		})
 	}
 }

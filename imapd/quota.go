@@ -37,7 +37,7 @@ func (c *conn) cmdGetQuotaRoot(cmd *wire.Command) (response, error) {
 		return response{}, err
 	}
 	c.out.add(func(b []byte) []byte {
-		b = wire.AppendMailbox(append(b, "* QUOTAROOT "...), name, c.rev2)
+		b = wire.AppendMailbox(append(b, "* QUOTAROOT "...), name, c.inUTF8())
 		return append(wire.AppendAString(append(b, ' '), string(g.BAL.Address)), "\r\n"...)
 	})
 	if err := c.quotaLine(g); err != nil {

@@ -67,7 +67,7 @@ func AppendAString(dst []byte, s string) []byte {
 }
 
 // AppendMailbox appends a mailbox name: in modified UTF-7 (RFC 3501, Section 5.1.3), or in UTF-8 for a session that
-// enabled it (RFC 6855, Section 3).
+// enabled it (RFC 9755, Section 3).
 func AppendMailbox(dst []byte, name string, inUTF8 bool) []byte {
 	if !inUTF8 {
 		return AppendAString(dst, EncodeUTF7(name))

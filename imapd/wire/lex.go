@@ -131,7 +131,16 @@ func (l *lexer) quotedOrLiteral() (string, error) {
 	return l.literal()
 }
 
+// quoted reads a quoted string. RFC 9755, Section 3: octets beyond ASCII in it are UTF-8, or BAD.
 func (l *lexer) quoted() (string, error) {
+	s, err := l.unquoted()
+	if err == nil && !utf8.ValidString(s) {
+		err = errNotUTF8
+	}
+	return s, err
+}
+
+func (l *lexer) unquoted() (string, error) {
 	b := l.b[1:]
 	end := bytes.IndexAny(b, `"\`)
 	if end >= 0 && b[end] == '"' {
@@ -188,11 +197,13 @@ func (l *lexer) charsOr(ok func(byte) bool) (string, error) {
 	return string(s), nil
 }
 
+var errNotUTF8 error = &SyntaxError{Msg: "Text is not UTF-8"}
+
 // text reads an astring that must be UTF-8.
 func (l *lexer) text() (string, error) {
 	s, err := l.astring()
 	if err == nil && !utf8.ValidString(s) {
-		err = bad("Text is not UTF-8")
+		err = errNotUTF8
 	}
 	return s, err
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"io"
 )
@@ -16,6 +17,7 @@ type Literal struct {
 	left    int64
 	open    bool // the client sends, or was asked to send
 	several bool // more messages may follow
+	utf8    bool // a parenthesis is open: UTF8 (~{n} ...)
 	closed  bool
 	err     error // of the stream: final
 }
@@ -96,9 +98,10 @@ func (l *Literal) Next() (next *Literal, a Append, err error) {
 	if err != nil {
 		return nil, a, unexpected(err)
 	}
+	behind := l.closing()
 	switch {
 	case r.fault != nil:
-	case m == nil && len(r.text) == 0:
+	case m == nil && behind == len(r.text):
 		return nil, a, nil
 	case m == nil:
 		r.refuse("Message literal missing")
@@ -107,13 +110,25 @@ func (l *Literal) Next() (next *Literal, a Append, err error) {
 	case m.nonSync && m.size > r.lim.NonSync:
 		return nil, a, errNonSync
 	default:
-		lex := &lexer{b: r.text[:m.at], lim: r.lim}
-		if err := lex.appendOptions(&a); err == nil {
-			return &Literal{Size: m.size, NonSync: m.nonSync, Binary: m.binary, r: r, left: m.size, open: m.nonSync, several: true}, a, nil
+		lex := &lexer{b: r.text[behind:m.at], lim: r.lim}
+		if err := lex.appendOptions(&a); err == nil && m.suits(a) == nil {
+			return &Literal{Size: m.size, NonSync: m.nonSync, Binary: m.binary, r: r, left: m.size, open: m.nonSync, several: true, utf8: a.UTF8}, a, nil
 		}
 		r.refuse("Malformed arguments of a further message")
 	}
 	return nil, Append{}, l.drop(m)
+}
+
+// closing is how many octets of the segment behind the message close what was opened before it.
+func (l *Literal) closing() int {
+	if !l.utf8 {
+		return 0
+	}
+	if bytes.HasPrefix(l.r.text, []byte(")")) {
+		return 1
+	}
+	l.r.refuse("Closing parenthesis missing")
+	return 0
 }
 
 // finish reads what follows a message that was not wanted.
@@ -124,7 +139,7 @@ func (l *Literal) finish() error {
 	if err != nil {
 		return unexpected(err)
 	}
-	if len(r.text) > 0 {
+	if len(r.text) > l.closing() {
 		r.refuse("The command went on after a message that was refused")
 	}
 	return l.drop(m)

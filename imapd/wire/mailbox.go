@@ -112,7 +112,7 @@ func ParseAppend(c *Command) (Append, error) {
 	return parseAppend(c)
 }
 
-// parseAppend reads what stands before the message: [number SP] mailbox SP [flags SP] [date SP].
+// parseAppend reads what stands before the message: [number SP] mailbox and its options.
 func parseAppend(c *Command) (Append, error) {
 	l := c.lexer()
 	var a Append
@@ -136,7 +136,8 @@ func parseAppend(c *Command) (Append, error) {
 	return a, nil
 }
 
-// appendOptions reads what stands before each message: SP [flags SP] [date SP].
+// appendOptions reads what stands before each message: SP [flags SP] [date SP] ["UTF8" SP "("]. The last is what RFC 6855,
+// Section 4 asks of a client that sends a header in UTF-8; RFC 9755 asks for it no longer, and clients still send it.
 func (l *lexer) appendOptions(a *Append) (err error) {
 	if err = l.space(); err != nil {
 		return err
@@ -159,6 +160,15 @@ func (l *lexer) appendOptions(a *Append) (err error) {
 			return bad("Malformed date")
 		}
 		if err = l.space(); err != nil {
+			return err
+		}
+	}
+	if l.takeWord("UTF8") {
+		a.UTF8 = true
+		if err = l.space(); err == nil {
+			err = l.need('(')
+		}
+		if err != nil {
 			return err
 		}
 	}

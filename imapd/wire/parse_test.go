@@ -310,6 +310,38 @@ func TestUTF8Names(t *testing.T) {
 	}
 }
 
+// RFC 9755, Section 3: octets beyond ASCII in quotes are UTF-8, whether it was enabled or not.
+func TestQuotedUTF8(t *testing.T) {
+	for args, want := range map[string]string{`"é\"è"`: `é"è`, "\"\xe9\"": "", "\"a\xc3\"": "", "\"\xed\xa0\x80\"": "", "\"\\\"\xff\"": ""} {
+		got, err := command("X", args).lexer().astring()
+		if got != want && want != "" || (err == nil) != (want != "") {
+			t.Errorf("%q: %q, %v", args, got, err)
+		}
+	}
+	s := command("LOGIN", "anne \"h\xe9l\xe8ne\"")
+	if _, err := ParseLogin(s); err == nil {
+		t.Error("a password in Latin-1, quoted")
+	}
+}
+
+// RFC 9755, Section 3, and erratum 4029 of RFC 6855.
+func TestNoCharset(t *testing.T) {
+	for args, want := range map[string]bool{"CHARSET UTF-8 ALL": false, "RETURN (MIN) CHARSET US-ASCII ALL": false, `SUBJECT "é"`: true} {
+		c := command("SEARCH", args)
+		c.Limits.NoChars = true
+		if _, err := ParseSearch(c); (err == nil) != want || errors.Is(err, ErrBadCharset) {
+			t.Errorf("SEARCH %s: %v", args, err)
+		}
+	}
+	for args, want := range map[string]bool{"REFERENCES UTF-8 ALL": true, "REFERENCES utf-8 ALL": true, "REFERENCES US-ASCII ALL": false, "REFERENCES KOI8-R ALL": false} {
+		c := command("THREAD", args)
+		c.Limits.NoChars = true
+		if _, err := ParseThread(c); (err == nil) != want || errors.Is(err, ErrBadCharset) {
+			t.Errorf("THREAD %s: %v", args, err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, s := range []string{"1:* (FLAGS BODY[1.2]<0.3>)", "OR FROM a (NOT SEEN)", `(SUBSCRIBED) "" (a b) RETURN (STATUS (MESSAGES))`, "1 +FLAGS (a)",
 		"1:4 (UNCHANGEDSINCE 12) +FLAGS.SILENT ($Taken)", "1:* (FLAGS MODSEQ) (CHANGEDSINCE 9 VANISHED)",

@@ -239,7 +239,11 @@ func (r *reader) message(c *Command, start int, m *mark) bool {
 		return false // the mailbox's name
 	}
 	c.Args = r.buf[start:before:before]
-	if _, err := parseAppend(c); err != nil {
+	a, err := parseAppend(c)
+	if err == nil {
+		err = m.suits(a)
+	}
+	if err != nil {
 		c.Args = nil
 		var syn *SyntaxError
 		if errors.As(err, &syn) {
@@ -250,8 +254,16 @@ func (r *reader) message(c *Command, start int, m *mark) bool {
 	if m.nonSync && m.size > r.lim.NonSync {
 		return false // literal answers it
 	}
-	c.Literal = &Literal{Size: m.size, NonSync: m.nonSync, Binary: m.binary, r: r, left: m.size, open: m.nonSync, several: c.Name == "APPEND"}
+	c.Literal = &Literal{Size: m.size, NonSync: m.nonSync, Binary: m.binary, r: r, left: m.size, open: m.nonSync, several: c.Name == "APPEND", utf8: a.UTF8}
 	return true
+}
+
+// suits says whether the literal that m announces may follow these arguments (RFC 6855, Section 4).
+func (m *mark) suits(a Append) error {
+	if a.UTF8 && !m.binary {
+		return bad("UTF8 takes a literal8")
+	}
+	return nil
 }
 
 // literal reads the literal that m announces, inlining it or, in a refused command, dropping it. false: the command

@@ -101,6 +101,14 @@ func TestReadCommand(t *testing.T) {
 		{"append, bad date, waits", "a APPEND INBOX \"x\" {20}\r\nc NOOP\r\n", Limits{}, []string{"BAD a", `c|NOOP|""`, "EOF"}},
 		{"append, too large sent", "a APPEND INBOX {4097+}\r\nb NOOP\r\n", Limits{}, []string{"CLOSE"}},
 		{"append, two messages", "a APPEND INBOX {2+}\r\nhi {19+}\r\nb DELETE precious\r\n\r\nc NOOP\r\n", Limits{}, []string{"BAD a", `c|NOOP|""`, "EOF"}},
+		{"append, UTF8", "a APPEND INBOX UTF8 (~{2}\r\nhi)\r\nb REPLACE 1 INBOX utf8 (~{2+}\r\nhi)\r\nc NOOP\r\n", Limits{},
+			[]string{"+", `a|APPEND|"INBOX UTF8 ("|"hi"`, `b|REPLACE|"1 INBOX utf8 ("|"hi"`, `c|NOOP|""`, "EOF"}},
+		{"append, UTF8 not closed", "a APPEND INBOX UTF8 (~{2+}\r\nhi\r\nc NOOP\r\n", Limits{}, []string{"BAD a", `c|NOOP|""`, "EOF"}},
+		{"append, UTF8 goes on", "a APPEND INBOX UTF8 (~{2+}\r\nhi) {19+}\r\nb DELETE precious\r\n\r\nc NOOP\r\n", Limits{},
+			[]string{"BAD a", `c|NOOP|""`, "EOF"}},
+		{"append, UTF8 without literal8", "a APPEND INBOX UTF8 ({19+}\r\nb DELETE precious\r\n)\r\nc NOOP\r\n", Limits{}, []string{"BAD a", `c|NOOP|""`, "EOF"}},
+		{"append, UTF8 without literal8, waits", "a APPEND INBOX UTF8 ({19}\r\nc NOOP\r\n", Limits{}, []string{"BAD a", `c|NOOP|""`, "EOF"}},
+		{"append, closed without UTF8", "a APPEND INBOX (~{2+}\r\nhi)\r\nc NOOP\r\n", Limits{}, []string{"BAD a", `c|NOOP|""`, "EOF"}},
 		{"append without message", "a APPEND INBOX\r\n", Limits{}, []string{`a|APPEND|"INBOX"`, "EOF"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -36,6 +36,9 @@ func ParseSearch(c *Command) (Search, error) {
 		return Search{}, err
 	}
 	if l.takeWord("CHARSET") {
+		if l.lim.NoChars {
+			return Search{}, bad("After UTF8=ACCEPT a search names no charset")
+		}
 		if err := l.space(); err != nil {
 			return Search{}, err
 		}
@@ -125,6 +128,9 @@ func (l *searcher) charset() error {
 	}
 	if err := l.space(); err != nil {
 		return err
+	}
+	if l.lim.NoChars && !strings.EqualFold(name, "UTF-8") { // RFC 6855, erratum 4029: of SORT and THREAD, which must name one
+		return bad("After UTF8=ACCEPT the charset is UTF-8")
 	}
 	if !strings.EqualFold(name, "UTF-8") && !strings.EqualFold(name, "US-ASCII") {
 		return ErrBadCharset

@@ -125,6 +125,7 @@ type Append struct {
 	Mailbox string
 	Flags   Flags
 	Date    time.Time // zero when not given
+	UTF8    bool      // the message stands in UTF8 (...) (RFC 6855, Section 4)
 }
 
 // FetchKind is what a fetch item asks for.

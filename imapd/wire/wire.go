@@ -20,8 +20,8 @@
 //
 // Standards: RFC 3501, the syntax of RFC 9051, RFC 2971 (ID), RFC 3516 (BINARY), RFC 3691, RFC 4315 (UIDPLUS), RFC 4731 (ESEARCH),
 // RFC 4959 (SASL-IR), RFC 5161 (ENABLE), RFC 5182 (SEARCHRES), RFC 5256, RFC 5267 and RFC 5957 (SORT, THREAD), RFC 5258,
-// RFC 5819 and RFC 6154 (LIST options), RFC 5465 (NOTIFY), RFC 6851 (MOVE), RFC 6855 (names in UTF-8), RFC 7162 (CONDSTORE, QRESYNC),
-// RFC 7888 (LITERAL-), RFC 9394 (PARTIAL).
+// RFC 5819 and RFC 6154 (LIST options), RFC 5465 (NOTIFY), RFC 6851 (MOVE), RFC 9755 and RFC 6855 (UTF8=ACCEPT), RFC 7162
+// (CONDSTORE, QRESYNC), RFC 7888 (LITERAL-), RFC 9394 (PARTIAL).
 package wire
 
 import "errors"
@@ -35,7 +35,8 @@ type Limits struct {
 	Depth    int   // parentheses, NOT and OR within one another
 	SetItems int   // ranges of a set
 	Keys     int   // search keys, fetch items, list patterns: things of one command
-	UTF8     bool  // the session has enabled UTF8=ACCEPT: mailbox names are UTF-8 (RFC 6855, Section 3)
+	UTF8     bool  // the session has enabled UTF8=ACCEPT or IMAP4rev2: mailbox names are UTF-8 (RFC 9755, Section 3)
+	NoChars  bool  // its texts are UTF-8, so SEARCH names no charset (RFC 9755, Section 3)
 }
 
 // DefaultLimits is what a session should allow after login; before it, Total may be much lower.
