@@ -306,15 +306,10 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if ap, err := netip.ParseAddrPort(w.RemoteAddr().String()); err == nil {
 		sess.remote = ap.Addr().Unmap()
 	}
-	v := sess.judge()
-	if !v.OK() {
-		w.guard.Line(w.log, slog.LevelInfo, "peer judged", "", "operator", v.DN.String(), "reason", v.Reason.String())
-	} else {
-		w.log.Info("peer judged", "operator", v.DN.String(), "reason", v.Reason.String())
-		if why := s.set.Prove(w.guard, v.DN.Key(), s.connsOf(v.DN)); why != "" {
-			_ = w.end(errTooManyOfPeer)
-			return nil, replyTo(errTooManyOfPeer).smtp()
-		}
+	f := operatorFront{s}
+	sess.front = f
+	if err := f.prove(sess); err != nil {
+		return nil, replyTo(err).smtp()
 	}
 	return sess, nil
 }

@@ -17,10 +17,8 @@ import (
 
 	"mssd/delivery"
 	"mssd/directory"
-	"mssd/directory/whitelist"
 	"mssd/message"
 	"mssd/store"
-	"mssd/tlsconf"
 	"mssd/trace"
 )
 
@@ -31,6 +29,7 @@ const commitWithin = time.Minute
 // calls Data on another one for BDAT; the wire does not let it see BDAT).
 type session struct {
 	srv    *Server
+	front  front
 	w      *wire
 	log    *slog.Logger
 	state  tls.ConnectionState
@@ -49,9 +48,28 @@ type transaction struct {
 	began time.Time
 }
 
-// judge gives the verdict on the peer. The Judge remembers it for a minute at most, and not longer than the
-// certificate or the trust data last; a memory of our own would add to that minute (design §2.2).
-func (s *session) judge() tlsconf.Verdict { return s.srv.Judge.PeerNow(s.w.ctx, s.state) }
+// A front is what the fronts do not have in common: who may send, to whom, what. Its methods are called on the goroutine
+// of the connection, in the order in which they stand here.
+type front interface {
+	// describe adds to in who sends. It is called for each MAIL, refused ones included.
+	describe(s *session, in *delivery.Incoming)
+	// sender says whether they may send with the reverse path of in.
+	sender(s *session, in *delivery.Incoming) error
+	// begun is told of a transaction that was let in.
+	begun(in *delivery.Incoming)
+	// class is who sends, as far as the policy on recipients is concerned.
+	class(from message.Address) directory.Class
+	// elsewhere is the answer to a recipient at a domain that is not ours, of a message of size octets (0: unknown).
+	elsewhere(s *session, to message.Address, size int64) error
+	// limits are those of a message.
+	limits() delivery.Limits
+	// content judges the message, which has come to its end.
+	content(s *session, in *delivery.Incoming, sp *delivery.Spool) error
+	// stored is told of a message that is stored and had not been before.
+	stored(in *delivery.Incoming)
+	// alike says whose refusals are folded into one, and whether they are known.
+	alike(s *session, in *delivery.Incoming) (who string, known bool)
+}
 
 // answer turns an error into what go-smtp prints, logs and records it.
 func (s *session) answer(cmd string, in *delivery.Incoming, to string, err error) error {
@@ -82,8 +100,8 @@ func (s *session) answerDecided(cmd string, in *delivery.Incoming, to string, er
 		attrs = append(attrs, delivery.DecisionAttrs(dec)...)
 	}
 	k := trace.Alike{Who: trace.Network(s.remote), Cmd: cmd, Code: r.status()}
-	if in.Verdict.OK() {
-		k.Who, k.Known = in.Verdict.DN.Key(), true
+	if who, known := s.front.alike(s, in); known {
+		k.Who, k.Known = who, true
 	}
 	s.srv.refusals.Add(k, trace.Event{ID: s.srv.Store.NewID(), Time: s.srv.now(), Kind: trace.Refused, Conn: in.Conn, BAL: to, Attrs: attrs})
 	out := r.smtp()
@@ -116,30 +134,23 @@ func (s *session) Mail(_ string, opts *smtp.MailOptions) error {
 			return s.answer("MAIL", &in, "", err)
 		}
 		s.tx = transaction{open: true, in: in, size: opts.Size, began: s.srv.now()}
-		if s.srv.Seen != nil {
-			s.srv.Seen(in.ReversePath.Domain(), in.Verdict)
-		}
+		s.front.begun(&in)
 		return nil
 	})
 }
 
 func (s *session) incoming(opts *smtp.MailOptions) delivery.Incoming {
 	in := delivery.Incoming{
-		Conn: s.w.guard.ID(), Remote: s.remote, Helo: s.helo(), Verdict: s.judge(), ReversePath: s.w.path,
+		Conn: s.w.guard.ID(), Remote: s.remote, Helo: s.helo(), ReversePath: s.w.path,
 		TLSVersion: tlsVersion(s.state.Version), Cipher: tls.CipherSuiteName(s.state.CipherSuite),
 		Protocol: s.w.protocol, EnvID: opts.EnvelopeID, Ret: string(opts.Return),
 	}
-	if l := s.srv.List.Current(); l != nil {
-		in.ListVersion = l.Version()
-	}
+	s.front.describe(s, &in)
 	return in
 }
 
 func (s *session) mail(in *delivery.Incoming, size int64) error {
-	if !in.Verdict.OK() {
-		return &peerError{in.Verdict}
-	}
-	if err := s.bound(in.ReversePath, in.Verdict.DN); err != nil {
+	if err := s.front.sender(s, in); err != nil {
 		return err
 	}
 	if err := s.srv.Store.Slow(); err != nil {
@@ -154,26 +165,6 @@ func (s *session) mail(in *delivery.Incoming, size int64) error {
 		return store.ErrNoSpace
 	}
 	return nil
-}
-
-// bound asks the white list whether this certificate may speak for the sender's domain; the null sender
-// is anybody's whom the list knows.
-func (s *session) bound(from message.Address, dn tlsconf.DN) error {
-	var a whitelist.Answer
-	if from == "" {
-		a = s.srv.List.KnowsDN(s.w.ctx, dn, s.start)
-	} else {
-		a = s.srv.List.Judge(s.w.ctx, from.Domain(), dn, s.start)
-	}
-	switch a {
-	case whitelist.Bound:
-		return nil
-	case whitelist.NotBound:
-		return errNotBound
-	case whitelist.NotListed:
-		return errNotListed
-	}
-	return errListUnknown
 }
 
 // Rcpt adds a recipient; what it answers binds us (design §2.4).
@@ -211,7 +202,7 @@ func (s *session) rcpt(r *delivery.Recipient, tx *transaction) error {
 		return s.postmaster(r, size)
 	}
 	if !s.srv.Store.HasDomain(r.Address.Domain()) {
-		return errRelay
+		return s.front.elsewhere(s, r.Address, size)
 	}
 	bal, err := s.srv.Store.BAL(store.Address(string(r.Address.Lower())))
 	if err != nil {
@@ -221,7 +212,7 @@ func (s *session) rcpt(r *delivery.Recipient, tx *transaction) error {
 	if err := usable(bal, size); err != nil {
 		return err
 	}
-	r.Decision = s.srv.Directory.Decide(s.w.ctx, s.srv.query(bal, tx.in.ReversePath))
+	r.Decision = s.srv.Directory.Decide(s.w.ctx, s.query(bal, tx.in.ReversePath))
 	switch r.Decision.Action {
 	case directory.Accept, directory.AcceptNote, directory.AcceptAlert:
 		return nil
@@ -257,7 +248,7 @@ func (s *session) postmaster(r *delivery.Recipient, size int64) error {
 	if r.Address == "postmaster" {
 		domain = ""
 	} else if !s.srv.Store.HasDomain(domain) {
-		return errRelay
+		return s.front.elsewhere(s, r.Address, size)
 	}
 	bal, err := s.srv.postmasterBAL(domain)
 	if err != nil {
@@ -302,7 +293,7 @@ func (s *session) Data(io.Reader) error {
 var errGone = errors.New("smtpd: transfer ended before the message did")
 
 func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, error) {
-	sp, err := delivery.NewSpool(s.srv.Store, true, delivery.Limits{Size: s.srv.maxMessage(), DKIM: s.srv.DKIM})
+	sp, err := delivery.NewSpool(s.srv.Store, true, s.front.limits())
 	if err != nil {
 		// The octets must be read all the same: they are no commands.
 		if rerr := read(failed{err}); rerr != nil {
@@ -317,10 +308,7 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, e
 	if err := sp.Finish(); err != nil {
 		return 0, err
 	}
-	if err := s.headerFrom(&tx.in, sp.FromDomains()); err != nil {
-		return 0, err
-	}
-	if err := s.patientFirst(&tx.in, sp.Begins()); err != nil {
+	if err := s.front.content(s, &tx.in, sp); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.w.ctx), commitWithin)
@@ -330,10 +318,8 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, e
 		return 0, err
 	}
 	if !dup {
-		s.srv.askLater(id, &tx.in)
-	}
-	if s.srv.Stored != nil && !dup {
-		s.srv.Stored(tx.in.ReversePath.Domain(), tx.in.Verdict)
+		s.askLater(id, &tx.in)
+		s.front.stored(&tx.in)
 	}
 	bals := make([]string, 0, len(tx.in.Recipients))
 	for _, r := range tx.in.Recipients {
