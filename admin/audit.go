@@ -46,6 +46,10 @@ var routeActs = map[string]string{
 	"GET /v1/whitelist/find":                 "whitelist find",
 	"POST /v1/whitelist/accept":              "whitelist accept",
 	"POST /v1/whitelist/preview":             "whitelist preview",
+	"GET " + ownerMembers:                    "owner: member list",
+	"POST " + ownerMembers:                   "owner: member add",
+	"PUT " + ownerMembers + "/{id}":          "owner: member change",
+	"DELETE " + ownerMembers + "/{id}":       "owner: member end",
 	"POST /v1/fsck":                          "fsck",
 	"POST /v1/reload":                        "reload",
 	"GET /v1/backups":                        "backup list",
@@ -71,6 +75,8 @@ type deedKey struct{}
 type deed struct {
 	recorded atomic.Bool                   // a handler made an event of it
 	bal      atomic.Pointer[store.Address] // what it is about, where the path does not say it
+	owner    atomic.Pointer[string]        // whose token was good: the person it is done for
+	reason   atomic.Pointer[string]        // why it was refused, where that is more than its status
 }
 
 // traced has each request recorded with who asked: what a handler recorded of one that succeeded is enough, a refused one
@@ -108,6 +114,9 @@ func (s *Server) record(pattern string, r *http.Request, a *deed, status int) {
 	}
 	code := strconv.Itoa(status)
 	ev.Attrs = append(ev.Attrs, trace.Attr{Key: trace.KeyCode, Value: code}, trace.Attr{Key: trace.KeyReason, Value: http.StatusText(status)})
+	if why := a.reason.Load(); why != nil {
+		ev.Attrs[len(ev.Attrs)-1].Value, code = *why, code+" "+*why
+	}
 	s.refusals.Add(trace.Alike{Who: ev.Person, Known: true, Cmd: name, Code: code}, ev)
 }
 

@@ -83,8 +83,13 @@ func (c *Client) Reload(ctx context.Context) (Reloaded, error) {
 }
 
 func call[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {
+	return callAs[T](ctx, c, "", method, path, body)
+}
+
+// callAs is call for a person, whose access token comes with the request; "" nobody's.
+func callAs[T any](ctx context.Context, c *Client, token, method, path string, body any) (T, error) {
 	var out T
-	resp, done, err := c.open(ctx, method, path, body)
+	resp, done, err := c.openAs(ctx, token, method, path, body)
 	if err != nil {
 		return out, err
 	}
@@ -108,6 +113,10 @@ func decodeAnswer[T any](r io.Reader) (out T, err error) {
 
 // open sends a request; the answer is read as it comes, and done ends it.
 func (c *Client) open(ctx context.Context, method, path string, body any) (_ *http.Response, done func(), err error) {
+	return c.openAs(ctx, "", method, path, body)
+}
+
+func (c *Client) openAs(ctx context.Context, token, method, path string, body any) (_ *http.Response, done func(), err error) {
 	var in io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -119,6 +128,9 @@ func (c *Client) open(ctx context.Context, method, path string, body any) (_ *ht
 	req, err := http.NewRequestWithContext(ctx, method, "http://mssd"+path, in)
 	if err != nil {
 		return nil, nil, err
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	resp, err := c.send(req)
 	if err != nil {

@@ -7,8 +7,11 @@
 // The mail of a BAL comes out (export) and goes in (import) as octets: the command makes files of them, as the user who
 // runs it. The daemon never opens a path that a client names.
 //
+// What an owner of a BAL does with its members comes from a program (a console) with the owner's access token, which auth
+// verifies; it is done, and recorded, in the owner's name (owner.go).
+//
 // Invariants: no act goes unrecorded, a read of the trace included; a password comes in or goes out once, in the
-// body of one request, and is never logged, recorded or listed.
+// body of one request, and is never logged, recorded or listed, and no more is an access token.
 //
 // It does not serve a network and it does not judge mail.
 //

@@ -53,9 +53,10 @@ type Server struct {
 	Partners  *whitelist.Partners  // who was let in lately; nil: nobody remembers
 	Judge     *tlsconf.Judge       // nil: peers are not judged
 	Fronts    Fronts
-	Argon     auth.Params  // for new passwords
-	CertKinds []store.Kind // of BALs that certificates open; nil: none
-	AllowUIDs []uint32     // users besides root and our own
+	Argon     auth.Params         // for new passwords
+	CertKinds []store.Kind        // of BALs that certificates open; nil: none
+	Auth      *auth.Authenticator // verifies the access tokens of owners; nil: none are taken
+	AllowUIDs []uint32            // users besides root and our own
 	Version   string
 	Warnings  func() []string       // what works but someone should look at; nil: nothing
 	Dates     func() []tlsconf.Date // what ends and when, the soonest first; nil: nobody knows
@@ -226,12 +227,26 @@ func who(r *http.Request) string {
 	return Person(uid)
 }
 
+// asker is who a request is done for: the owner whose token was good, else the user of the socket.
+func asker(r *http.Request) string {
+	if a, ok := r.Context().Value(deedKey{}).(*deed); ok {
+		if p := a.owner.Load(); p != nil {
+			return *p
+		}
+	}
+	return who(r)
+}
+
 // event is the trace of one act of an operator.
 func event(r *http.Request, kind trace.Kind, act string, attrs ...trace.Attr) trace.Event {
 	if a, ok := r.Context().Value(deedKey{}).(*deed); ok {
 		a.recorded.Store(true)
 	}
-	return trace.Event{Kind: kind, Person: who(r), Attrs: append([]trace.Attr{{Key: trace.KeyAct, Value: act}}, attrs...)}
+	ev := trace.Event{Kind: kind, Person: asker(r), Attrs: append([]trace.Attr{{Key: trace.KeyAct, Value: act}}, attrs...)}
+	if through := who(r); through != ev.Person {
+		ev.Attrs = append(ev.Attrs, trace.Attr{Key: trace.KeyClient, Value: through})
+	}
+	return ev
 }
 
 // A handler answers with a document or an error; one place writes both.
@@ -316,6 +331,7 @@ func (s *Server) routes() *router {
 		mux.handle(pattern, s.stream(pattern, h))
 	}
 	s.backupRoutes(mux)
+	s.ownerRoutes(mux)
 	mux.handle("/", func(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, &Problem{http.StatusNotFound, "no such request: " + r.Method + " " + r.URL.Path,
 			"the command and the daemon may be of different versions (mssd version, mssd health)"})

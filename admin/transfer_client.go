@@ -52,6 +52,9 @@ func (c *Client) sendTelling(req *http.Request, closed func()) (*http.Response, 
 	if json.Unmarshal(answer, p) != nil || p.Text == "" {
 		p.Text = "the daemon answered " + resp.Status
 	}
+	if coded := (&OwnerProblem{}); json.Unmarshal(answer, coded) == nil && coded.Code != "" {
+		return nil, coded
+	}
 	return nil, p
 }
 

@@ -48,44 +48,62 @@ type Peer struct {
 // Token checks an access token with which somebody wants to open a BAL. The token says who it is, the members of the BAL
 // whether they may.
 func (a *Authenticator) Token(ctx context.Context, address, token string, peer Peer) (*Principal, error) {
-	if a.cfg.PSC == nil {
-		return nil, &Refusal{Err: ErrCredentials, Reason: "NoIssuer"}
-	}
-	now, addrKey := a.cfg.Now(), throttleAddr(peer.Remote)
-	// Whoever has forged tokens waits; a good one from behind the same address, seen before, does not.
-	if a.forgers.blocked(addrKey, now) && !a.cfg.PSC.known(token) {
-		return nil, &Refusal{Err: ErrThrottled, Reason: "Throttled"}
-	}
-	id, err := a.cfg.PSC.identify(ctx, token, peer.leaf())
-	var fault *tokenFault
-	switch {
-	case errors.As(err, &fault):
-		// A token that the issuer signed is no guess, however often a workstation brings it when it is over.
-		if !fault.signed {
-			a.forgers.fail(addrKey, now)
-		}
-		return nil, &Refusal{Err: ErrCredentials, Reason: fault.reason, Person: fault.person}
-	case err != nil:
-		return nil, err
-	}
-	bal, m, reason, err := a.memberOf(address, id.person, now)
+	id, bal, m, err := a.holder(ctx, address, token, peer)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	if reason != "" {
-		// Who may open the BAL never comes here: nobody is kept from theirs by what their software tries elsewhere.
-		if a.persons.blocked(id.person, now) {
-			return nil, &Refusal{Err: ErrThrottled, Reason: "Throttled", Person: id.person, BAL: bal.Address}
-		}
-		a.persons.fail(id.person, now)
-		return nil, &Refusal{Err: ErrCredentials, Reason: reason, Person: id.person, BAL: bal.Address}
+		return nil, err
 	}
 	a.advise(id, token, bal)
 	p := &Principal{Person: m.ID, Method: "psc", Grants: []Grant{{BAL: bal, Role: m.Role}}}
 	if a.cfg.MaxSession > 0 {
-		p.Until = now.Add(a.cfg.MaxSession)
+		p.Until = a.cfg.Now().Add(a.cfg.MaxSession)
 	}
 	return p, nil
+}
+
+// Holder says which BAL an address names and which membership in force the person of an access token has there. Nothing is
+// opened by it: who acts on the answer holds the act to the membership once more. A peer without an address is one of ours.
+func (a *Authenticator) Holder(ctx context.Context, address, token string, peer Peer) (store.BAL, store.Member, error) {
+	_, bal, m, err := a.holder(ctx, address, token, peer)
+	return bal, m, err
+}
+
+func (a *Authenticator) holder(ctx context.Context, address, token string, peer Peer) (id identity, bal store.BAL, m store.Member, err error) {
+	none := func(err error) (identity, store.BAL, store.Member, error) {
+		return identity{}, store.BAL{}, store.Member{}, err
+	}
+	if a.cfg.PSC == nil {
+		return none(&Refusal{Err: ErrCredentials, Reason: "NoIssuer"})
+	}
+	now, addrKey := a.cfg.Now(), throttleAddr(peer.Remote)
+	// Whoever has forged tokens waits; a good one from behind the same address, seen before, does not.
+	if peer.Remote.IsValid() && a.forgers.blocked(addrKey, now) && !a.cfg.PSC.known(token) {
+		return none(&Refusal{Err: ErrThrottled, Reason: "Throttled"})
+	}
+	id, err = a.cfg.PSC.identify(ctx, token, peer.leaf())
+	var fault *tokenFault
+	switch {
+	case errors.As(err, &fault):
+		// A token that the issuer signed is no guess, however often a workstation brings it when it is over.
+		if !fault.signed && peer.Remote.IsValid() {
+			a.forgers.fail(addrKey, now)
+		}
+		return none(&Refusal{Err: ErrCredentials, Reason: fault.reason, Person: fault.person})
+	case err != nil:
+		return none(err)
+	}
+	bal, m, reason, err := a.memberOf(address, id.person, now)
+	if err != nil {
+		return none(fmt.Errorf("%w: %w", ErrUnavailable, err))
+	}
+	if reason != "" {
+		// Who may open the BAL never comes here: nobody is kept from theirs by what their software tries elsewhere.
+		if a.persons.blocked(id.person, now) {
+			return none(&Refusal{Err: ErrThrottled, Reason: "Throttled", Person: id.person, BAL: bal.Address})
+		}
+		a.persons.fail(id.person, now)
+		return none(&Refusal{Err: ErrCredentials, Reason: reason, Person: id.person, BAL: bal.Address})
+	}
+	return id, bal, m, nil
 }
 
 // memberOf finds the membership of a person in a BAL, or the reason why it opens nothing.

@@ -361,6 +361,8 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return a.putMember(op, res)
 	case EndMember:
 		return a.endMember(op, res)
+	case MemberByOwner:
+		return a.memberByOwner(op, res)
 	case CreateMailbox:
 		return a.createMailbox(op, res)
 	case DeleteMailbox:

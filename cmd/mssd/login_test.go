@@ -10,9 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"mssd/admin"
 	"mssd/auth/psctest"
 	"mssd/store"
 	"mssd/tlsconf/testpki"
@@ -73,6 +75,23 @@ authorized_parties = [%q]
 				t.Errorf("%s, %s: status %d, %s", m, name, code, out)
 			}
 		}
+	}
+	owner := provider.Token(psctest.Claims{Username: "899900000052"})
+	tokens = append(tokens, owner)
+	console := &admin.Client{Socket: h.socket}
+	if _, err := console.OwnerAdd(t.Context(), owner, bal, admin.NewMember{ID: "rpps:99900000060", Role: "reader", NoPassword: true}); err != nil {
+		t.Errorf("the owner adds a reader: %v", err)
+	}
+	reader := provider.Token(psctest.Claims{Username: "899900000060"})
+	tokens = append(tokens, reader)
+	if _, err := console.OwnerEnd(t.Context(), reader, bal, "rpps:99900000052"); err == nil {
+		t.Error("a reader ended the owner")
+	}
+	out, err := h.run("bal", "history", bal)
+	if !slices.ContainsFunc(strings.Split(out, "\n"), func(line string) bool {
+		return strings.Contains(line, "rpps:99900000060") && strings.Contains(line, "rpps:99900000052")
+	}) {
+		t.Errorf("the history does not say that the owner added the reader: %v\n%s", err, out)
 	}
 	provider.Break(http.StatusInternalServerError)
 	for range 3 {

@@ -258,7 +258,7 @@ func (d *daemon) makeFronts() {
 		d.fronts = append(d.fronts, &front{name: f.name, server: s, addrs: f.addrs, behind: parseNetworks(c.IMAP.ProxyFrom)})
 	}
 	d.admin = &admin.Server{
-		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Argon: argon,
+		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Auth: d.auth, Argon: argon,
 		AllowUIDs: c.Admin.AllowUIDs, CertKinds: logins.CertKinds, Version: versionText(), Log: d.log.With("front", "admin"),
 		Dates:    func() []tlsconf.Date { return d.dates(time.Now()) },
 		Warnings: func() []string { return append(nonEmpty(keyWarning(c)), nonEmpty(d.noFiles)...) },
