@@ -150,6 +150,9 @@ func (s *Spool) Signatures() []Signature { return s.signed }
 // FromDomains are the domains of the addresses in From, after Finish; see message.Scanner.
 func (s *Spool) FromDomains() []string { return s.scan.FromDomains() }
 
+// Origin is who wrote the message, as its header has it, after Finish; see message.Scanner.
+func (s *Spool) Origin() message.Origin { return s.scan.Origin() }
+
 // Begins reports whether the message answers none and is no report of what became of one, after Finish.
 func (s *Spool) Begins() bool {
 	if m := s.meta; m != nil && m.Root != nil && m.Root.Type == "multipart" && m.Root.Subtype == "report" {

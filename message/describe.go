@@ -38,6 +38,9 @@ func (s *Scanner) describe(e *entity, h []byte) {
 		s.describeMessage(e, &env, h)
 	}
 	params := s.describeType(e, &mf, inDigest)
+	if len(s.open) == 1 {
+		s.origin.Receipt = isReceipt(e.part, params)
+	}
 	s.describeRest(e, &mf, params)
 	s.enter(e, params)
 }
@@ -175,6 +178,7 @@ func (s *Scanner) describeMessage(e *entity, env *envelope, h []byte) {
 			s.meta.MessageID = strings.ToValidUTF8((*env.messageID)[:min(len(*env.messageID), 998)], "?")
 		}
 		s.from, s.reply = domainsOf(env.from), env.reply
+		s.origin = originOf(h, s.hdrCut)
 		s.headerText(h)
 		if b, ok := s.body.(*bounded); ok {
 			b.limit = MaxText - maxNameText - len(s.headers.(*bounded).buf)

@@ -19,12 +19,13 @@ const (
 
 // Scanner reads a message in one pass. Write it the octets, then call Finish once.
 type Scanner struct {
-	from  []string // see FromDomains
-	reply bool     // see Reply
-	pos   int64    // octets consumed
-	nl    int64    // line ends in all complete lines
-	eol   int64    // octets of the last line end: 0 at the beginning, 1 or 2
-	last  byte     // last octet consumed
+	from   []string // see FromDomains
+	reply  bool     // see Reply
+	origin Origin   // see Origin
+	pos    int64    // octets consumed
+	nl     int64    // line ends in all complete lines
+	eol    int64    // octets of the last line end: 0 at the beginning, 1 or 2
+	last   byte     // last octet consumed
 
 	inHeader  bool
 	at        lineState
