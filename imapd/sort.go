@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"strings"
 
@@ -10,17 +11,13 @@ import (
 	"mssd/store"
 )
 
-// maxSortText bounds a text that SORT compares, octets of its folded form: a mailbox of 100,000 messages then costs
-// some tens of megabytes at most while it is sorted.
-const maxSortText = 200
-
 // sortable is a hit with what SORT compares, one value for each criterion.
 type sortable struct {
 	hit
 	values []sortValue
 }
 
-// sortValue is a number or a text; the one that does not count is zero.
+// sortValue is a number or a text; n is then the beginning of s.
 type sortValue struct {
 	n int64
 	s string
@@ -47,27 +44,25 @@ func (c *conn) cmdSort(cmd *wire.Command) (response, error) {
 
 // sorted orders rows by the criteria, and where these are alike by number.
 func (s *search) sorted(rows []store.Row, by []wire.SortKey) ([]hit, error) {
-	meta := slices.ContainsFunc(by, func(k wire.SortKey) bool { return k.Field != wire.SortArrival && k.Field != wire.SortSize })
-	list := make([]sortable, len(rows))
+	keys, err := s.sortKeys(rows, slices.ContainsFunc(by, func(k wire.SortKey) bool { return k.Field != wire.SortArrival && k.Field != wire.SortSize }))
+	if err != nil {
+		return nil, err
+	}
+	list, values := make([]sortable, len(rows)), make([]sortValue, len(rows)*len(by))
 	for i, r := range rows {
-		s.progress(0)
-		list[i] = sortable{hit: hit{r.UID, r.ModSeq}, values: make([]sortValue, len(by))}
-		m := &message.Meta{}
-		if meta {
-			var err error
-			if m, err = s.metaOrNone(r); err != nil {
-				return nil, err
-			}
-		}
-		fields := m.SortFields()
+		list[i] = sortable{hit{r.UID, r.ModSeq}, values[i*len(by) : (i+1)*len(by)]}
 		for k, key := range by {
-			list[i].values[k] = sortValueOf(key.Field, r, m, &fields)
+			list[i].values[k] = sortValueOf(key.Field, r, &keys[i])
 		}
 	}
 	slices.SortFunc(list, func(x, y sortable) int {
-		for k, key := range by {
-			c := cmp.Or(cmp.Compare(x.values[k].n, y.values[k].n), strings.Compare(x.values[k].s, y.values[k].s))
-			if key.Reverse {
+		for k := range by {
+			a, b := &x.values[k], &y.values[k]
+			c := cmp.Compare(a.n, b.n)
+			if c == 0 {
+				c = strings.Compare(a.s, b.s)
+			}
+			if by[k].Reverse {
 				c = -c
 			}
 			if c != 0 {
@@ -83,56 +78,66 @@ func (s *search) sorted(rows []store.Row, by []wire.SortKey) ([]hit, error) {
 	return hits, nil
 }
 
-// metaOrNone is the structure of a message; of one that cannot be read an empty one: it is sorted as if it had no
-// fields, and is not missing in the answer.
-func (s *search) metaOrNone(r store.Row) (*message.Meta, error) {
-	m, err := s.srv.Store.Meta(s.ctx, r.Message)
-	if err != nil {
-		if err := s.ctx.Err(); err != nil {
-			return nil, err
-		}
-		if !isUnreadable(err) {
-			return nil, err
-		}
-		return &message.Meta{}, nil
+// sortPage is how many messages are read between two looks at the clock.
+const sortPage = 1024
+
+// sortKeys is what rows are compared by; zero where nothing but the row itself is needed. A message that cannot be read is sorted as
+// if it had no fields, and is not missing in the answer.
+func (s *search) sortKeys(rows []store.Row, needed bool) ([]message.SortKeys, error) {
+	if !needed {
+		return make([]message.SortKeys, len(rows)), nil
 	}
-	return m, nil
+	keys := make([]message.SortKeys, 0, len(rows))
+	ids := make([]store.MessageID, 0, sortPage)
+	for page := range slices.Chunk(rows, sortPage) {
+		ids = ids[:0]
+		for _, r := range page {
+			s.progress(0)
+			ids = append(ids, r.Message)
+		}
+		some, err := s.srv.Store.SortKeys(s.ctx, ids)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, some...)
+	}
+	return keys, nil
 }
 
-func sortValueOf(f wire.SortField, r store.Row, m *message.Meta, fields *message.SortFields) sortValue {
+func sortValueOf(f wire.SortField, r store.Row, k *message.SortKeys) sortValue {
 	switch f {
 	case wire.SortArrival:
 		return sortValue{n: r.Date.Unix()}
 	case wire.SortSize:
 		return sortValue{n: r.Size}
 	case wire.SortDate:
-		return sortValue{n: sentDate(r, m)}
+		return sortValue{n: sentDate(r, k)}
 	case wire.SortFrom:
-		return sortValue{s: sortText(fields.From.Mailbox)}
+		return sortText(k.From)
 	case wire.SortTo:
-		return sortValue{s: sortText(fields.To.Mailbox)}
+		return sortText(k.To)
 	case wire.SortCc:
-		return sortValue{s: sortText(fields.Cc.Mailbox)}
+		return sortText(k.Cc)
 	case wire.SortDisplayFrom:
-		return sortValue{s: sortText(fields.From.Display())}
+		return sortText(k.DisplayFrom)
 	case wire.SortDisplayTo:
-		return sortValue{s: sortText(fields.To.Display())}
+		return sortText(k.DisplayTo)
 	}
-	base, _ := message.BaseSubject(fields.Subject)
-	return sortValue{s: sortText(base)}
+	return sortText(k.Subject)
 }
 
 // sentDate is the moment of the Date field, or that of arrival where it is missing or cannot be read
 // (RFC 5256, Section 2.2).
-func sentDate(r store.Row, m *message.Meta) int64 {
-	if m.SentDate.IsZero() {
+func sentDate(r store.Row, k *message.SortKeys) int64 {
+	if !k.Dated {
 		return r.Date.Unix()
 	}
-	return m.SentDate.Unix()
+	return k.Sent
 }
 
-// sortText is the form in which texts are compared.
-func sortText(s string) string {
-	b := message.Fold(nil, []byte(s))
-	return string(b[:min(len(b), maxSortText)])
+// sortText orders by the first octets, and by the text where these are alike: most comparisons are then one of numbers.
+func sortText(s string) sortValue {
+	var first [8]byte
+	copy(first[:], s)
+	return sortValue{n: int64(binary.BigEndian.Uint64(first[:]) ^ 1<<63), s: s}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/emersion/go-imap/v2/imapclient"
 	"pgregory.net/rapid"
 
+	"mssd/message"
 	"mssd/store"
 )
 
@@ -49,13 +50,13 @@ func TestThreadsAreWhole(t *testing.T) {
 		n := rapid.IntRange(0, 12).Draw(t, "messages")
 		var nodes []*node
 		for i := range n {
-			var refs []refID
+			var refs []message.RefID
 			for _, id := range rapid.SliceOfN(ids.Filter(func(s string) bool { return s != "" }), 0, 4).Draw(t, "refs") {
-				refs = append(refs, newRefID(id))
+				refs = append(refs, message.NewRefID(id))
 			}
-			var own refID
+			var own message.RefID
 			if id := ids.Draw(t, "id"); id != "" {
-				own = newRefID(id)
+				own = message.NewRefID(id)
 			}
 			nodes = append(nodes, &node{uid: store.UID(i + 1), id: own, refs: refs, date: int64(rapid.IntRange(0, 3).Draw(t, "date")),
 				subject: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "subject"), reply: rapid.Bool().Draw(t, "reply")})
@@ -101,7 +102,7 @@ func TestDeepThread(t *testing.T) {
 			if !forward {
 				k = n - 1 - i
 			}
-			nodes = append(nodes, &node{uid: store.UID(i + 1), id: newRefID(fmt.Sprint(k)), refs: []refID{newRefID(fmt.Sprint(k - 1))}, date: int64(k)})
+			nodes = append(nodes, &node{uid: store.UID(i + 1), id: message.NewRefID(fmt.Sprint(k)), refs: []message.RefID{message.NewRefID(fmt.Sprint(k - 1))}, date: int64(k)})
 		}
 		start := time.Now()
 		wholeThreads(t, &conn{}, threadByReferences(nodes), n)
@@ -161,7 +162,8 @@ func TestReferencesAreBounded(t *testing.T) {
 	if err != nil || len(nodes[0].refs) != maxReferences {
 		t.Fatalf("%v, %d references are kept", err, len(nodes[0].refs))
 	}
-	if refs, err := s2.references(rows[0], "", 1); err != nil || len(refs) != 1 || refs[0] != newRefID("root@x") {
-		t.Errorf("of a message after the bound: %v, %v", refs, err)
+	one := &node{}
+	if err := s2.references(rows[:1], make([]message.SortKeys, 1), []*node{one}, 1); err != nil || len(one.refs) != 1 || one.refs[0] != message.NewRefID("root@x") {
+		t.Errorf("of a message after the bound: %v, %v", one.refs, err)
 	}
 }

@@ -2,9 +2,7 @@ package imapd
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"slices"
-	"strings"
 
 	"mssd/imapd/wire"
 	"mssd/message"
@@ -20,22 +18,14 @@ const (
 	maxRefsAll = 400_000
 )
 
-// refID stands for a message identifier: its octets are the sender's, of any length, and need not be kept.
-type refID [16]byte
-
-func newRefID(id string) refID {
-	sum := sha256.Sum256([]byte(id))
-	return refID(sum[:len(refID{})])
-}
-
 // node is a message in a thread, or a place where one is known to have been (uid 0).
 type node struct {
 	uid      store.UID
 	date     int64 // sent
 	subject  string
 	reply    bool // the subject has the marks of a reply
-	refs     []refID
-	id       refID // zero: none
+	refs     []message.RefID
+	id       message.RefID // zero: none
 	parent   *node
 	children []*node
 }
@@ -78,47 +68,41 @@ func (c *conn) cmdThread(cmd *wire.Command) (response, error) {
 
 // nodes reads what threads are made of.
 func (s *search) nodes(rows []store.Row, references bool) ([]*node, error) {
-	nodes, left := make([]*node, len(rows)), maxRefsAll
-	for i, r := range rows {
-		s.progress(0)
-		m, err := s.metaOrNone(r)
-		if err != nil {
-			return nil, err
-		}
-		f := m.SortFields()
-		base, reply := message.BaseSubject(f.Subject)
-		n := &node{uid: r.UID, date: sentDate(r, m), subject: sortText(base), reply: reply}
-		if references {
-			if id := firstID(f.MessageID); id != "" {
-				n.id = newRefID(id)
-			}
-			if n.refs, err = s.references(r, f.ReplyTo, max(left, 1)); err != nil {
-				return nil, err
-			}
-			left -= len(n.refs)
-		}
-		nodes[i] = n
-	}
-	return nodes, nil
-}
-
-// references is the ids of a message's References, at most limit of them, or else the first of its In-Reply-To
-// (RFC 5256, Section 3, REFERENCES, step 1).
-func (s *search) references(r store.Row, inReplyTo string, limit int) ([]refID, error) {
-	ids, err := s.referencesField(r)
-	if err != nil && !isUnreadable(err) {
+	keys, err := s.sortKeys(rows, true)
+	if err != nil {
 		return nil, err
 	}
-	if len(ids) == 0 {
-		if id := firstID(inReplyTo); id != "" {
-			ids = []string{id}
+	nodes, all := make([]*node, len(rows)), make([]node, len(rows))
+	for i, r := range rows {
+		k := &keys[i]
+		all[i] = node{uid: r.UID, date: sentDate(r, k), subject: k.Subject, reply: k.Reply, id: k.ID}
+		nodes[i] = &all[i]
+	}
+	if references {
+		err = s.references(rows, keys, nodes, maxRefsAll)
+	}
+	return nodes, err
+}
+
+// references gives each node the ids of its References, or else the first of its In-Reply-To (RFC 5256, Section 3, REFERENCES,
+// step 1). Of each message that comes after left ids in all, the nearest one counts.
+func (s *search) references(rows []store.Row, keys []message.SortKeys, nodes []*node, left int) error {
+	for i, r := range rows {
+		s.progress(0)
+		ids, err := s.referencesField(r)
+		if err != nil && !isUnreadable(err) {
+			return err
 		}
+		n := nodes[i]
+		for _, id := range ids[max(0, len(ids)-max(left, 1)):] {
+			n.refs = append(n.refs, message.NewRefID(id))
+		}
+		if len(ids) == 0 && keys[i].InReplyTo != (message.RefID{}) {
+			n.refs = []message.RefID{keys[i].InReplyTo}
+		}
+		left -= len(n.refs)
 	}
-	var refs []refID
-	for _, id := range ids[max(0, len(ids)-limit):] {
-		refs = append(refs, newRefID(id))
-	}
-	return refs, nil
+	return nil
 }
 
 // referencesField looks into the stored words whether there is such a field at all; most messages have none. The ids
@@ -147,28 +131,13 @@ func (s *search) referencesField(r store.Row) ([]string, error) {
 	return messageIDs(unfold.Replace(string(message.SelectFields(header, []string{"References"}, false)))), nil
 }
 
-// messageIDs is what stands in angle brackets, at most maxReferences of it, the last ones: those are nearest.
+// messageIDs is the ids of a field, at most maxReferences of them, the last ones: those are nearest.
 func messageIDs(s string) []string {
 	var ids []string
-	for {
-		_, rest, ok := strings.Cut(s, "<")
-		id, after, ended := strings.Cut(rest, ">")
-		if !ok || !ended {
-			break
-		}
-		if !strings.ContainsAny(id, "< \t") && id != "" {
-			ids = append(ids, id)
-		}
-		s = after
+	for id := range message.References(s) {
+		ids = append(ids, id)
 	}
 	return ids[max(0, len(ids)-maxReferences):]
-}
-
-func firstID(s string) string {
-	if ids := messageIDs(s); len(ids) > 0 {
-		return ids[0]
-	}
-	return ""
 }
 
 // threadBySubject: ORDEREDSUBJECT. The oldest message of a subject is the root, the others are its children.
@@ -212,10 +181,10 @@ func (n *node) number() store.UID {
 
 // threadByReferences: REFERENCES, RFC 5256, Section 3, by its steps.
 func threadByReferences(nodes []*node) []*node {
-	byID := make(map[refID]*node, len(nodes))
+	byID := make(map[message.RefID]*node, len(nodes))
 	// Step 1: a message whose id another one has already gets one of its own; those without an id too.
 	for _, n := range nodes {
-		if n.id != (refID{}) && byID[n.id] == nil {
+		if n.id != (message.RefID{}) && byID[n.id] == nil {
 			byID[n.id] = n
 		}
 	}

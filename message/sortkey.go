@@ -8,21 +8,21 @@ import (
 // maxSubject bounds the subject of which the base is looked for, octets: what stands behind it is not compared.
 const maxSubject = 1000
 
-// SortFields is what of a message SORT and THREAD compare: texts decoded to UTF-8, "" where a field is missing.
-type SortFields struct {
+// sortFields is what of a message SORT and THREAD look at: texts decoded to UTF-8, "" where a field is missing.
+type sortFields struct {
 	Subject            string
-	From, To, Cc       Correspondent // the first of each
+	From, To, Cc       correspondent // the first of each
 	MessageID, ReplyTo string        // Message-ID and In-Reply-To as they stand
 }
 
-// Correspondent is one address of a message.
-type Correspondent struct {
+// correspondent is one address of a message.
+type correspondent struct {
 	Name          string // display name, decoded
 	Mailbox, Host string
 }
 
 // Display is what a person sees of an address (RFC 5957, Section 3): the name, else the address.
-func (c Correspondent) Display() string {
+func (c correspondent) Display() string {
 	switch {
 	case c.Name != "":
 		return c.Name
@@ -32,10 +32,10 @@ func (c Correspondent) Display() string {
 	return c.Mailbox
 }
 
-// SortFields reads the fields out of Envelope, in which they stand ready for the wire.
-func (m *Meta) SortFields() SortFields {
+// sortFields reads the fields out of Envelope, in which they stand ready for the wire.
+func (m *Meta) sortFields() sortFields {
 	e := envelopeReader{b: m.Envelope}
-	var f SortFields
+	var f sortFields
 	e.open()
 	e.str() // date
 	f.Subject = decoded(e.str(), maxSubject)
@@ -118,8 +118,8 @@ func (e *envelopeReader) literal() string {
 }
 
 // first reads a list of addresses and keeps the first of them.
-func (e *envelopeReader) first() Correspondent {
-	var c Correspondent
+func (e *envelopeReader) first() correspondent {
+	var c correspondent
 	e.b = bytes.TrimLeft(e.b, " ")
 	if bytes.HasPrefix(e.b, []byte("NIL")) {
 		e.b = e.b[3:]
@@ -132,7 +132,7 @@ func (e *envelopeReader) first() Correspondent {
 	for i := 0; e.open(); i++ {
 		name, _, mailbox, host := e.str(), e.str(), e.str(), e.str()
 		if i == 0 {
-			c = Correspondent{decoded(name, maxSubject), mailbox, host}
+			c = correspondent{decoded(name, maxSubject), mailbox, host}
 		}
 		e.shut()
 	}

@@ -51,19 +51,19 @@ func TestSortFields(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := m.SortFields()
-	want := SortFields{Subject: "Noël été \"a\\b\"", From: Correspondent{"Hélène", "helene", "exemple.test"},
-		To: Correspondent{`Dr "X" (Y)`, "x.y", "exemple.test"}, Cc: Correspondent{"", "groupe", ""}, ReplyTo: "<0@x>", MessageID: "<1@x>"}
+	got := m.sortFields()
+	want := sortFields{Subject: "Noël été \"a\\b\"", From: correspondent{"Hélène", "helene", "exemple.test"},
+		To: correspondent{`Dr "X" (Y)`, "x.y", "exemple.test"}, Cc: correspondent{"", "groupe", ""}, ReplyTo: "<0@x>", MessageID: "<1@x>"}
 	if got != want {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 	if d := got.From.Display(); d != "Hélène" {
 		t.Errorf("display %q", d)
 	}
-	if d := (Correspondent{Mailbox: "a", Host: "b"}).Display(); d != "a@b" {
+	if d := (correspondent{Mailbox: "a", Host: "b"}).Display(); d != "a@b" {
 		t.Errorf("display %q", d)
 	}
-	if none := (&Meta{}).SortFields(); none != (SortFields{}) {
+	if none := (&Meta{}).sortFields(); none != (sortFields{}) {
 		t.Errorf("of nothing: %+v", none)
 	}
 }
@@ -76,11 +76,37 @@ func FuzzSortFields(f *testing.F) {
 		if err != nil {
 			return
 		}
-		fields := m.SortFields()
+		fields := m.sortFields()
 		base, _ := BaseSubject(fields.Subject)
 		if again, _ := BaseSubject(base); again != base {
 			t.Errorf("%q: %q, then %q", fields.Subject, base, again)
 		}
-		(&Meta{Envelope: []byte(envelope)}).SortFields()
+		(&Meta{Envelope: []byte(envelope)}).SortKeys()
+		k := m.SortKeys()
+		for _, text := range []string{k.Subject, k.From, k.To, k.Cc, k.DisplayFrom, k.DisplayTo} {
+			if len(text) > maxSortText {
+				t.Errorf("%d octets are compared: %q", len(text), text)
+			}
+		}
 	})
+}
+
+// TestSortKeys: texts are decoded, folded and bounded; a date is a moment, whatever its zone.
+func TestSortKeys(t *testing.T) {
+	raw := "Date: Mon, 23 Nov 2026 01:00:00 +0200\r\nFrom: =?utf-8?Q?H=C3=A9l=C3=A8ne?= <Helene@exemple.test>\r\nTo: <x.y@exemple.test>, z@exemple.test\r\n" +
+		"Cc: =?utf-8?Q?" + strings.Repeat("=C3=89t=C3=A9_", 60) + "?= <cc@exemple.test>\r\n" +
+		"Subject: Re: [labo] Fwd: =?iso-8859-1?Q?No=EBl?= " + strings.Repeat("\xc3\xa9", 300) + "\r\nIn-Reply-To: Votre mail <0@x> <1@x>\r\nMessage-ID: <2@x>\r\n\r\nx\r\n"
+	m, _, err := Scan(strings.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := m.SortKeys()
+	want := SortKeys{Sent: 1795388400, Dated: true, Reply: true, Subject: "noel " + strings.Repeat("e", maxSortText-5), From: "helene", To: "x.y", Cc: "cc",
+		DisplayFrom: "helene", DisplayTo: "x.y@exemple.test", ID: NewRefID("2@x"), InReplyTo: NewRefID("0@x")}
+	if got != want {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+	if none := (&Meta{}).SortKeys(); none != (SortKeys{}) {
+		t.Errorf("of nothing: %+v", none)
+	}
 }

@@ -15,6 +15,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"mssd/message"
 	"mssd/store"
 	"mssd/store/storetest"
 	"mssd/trace"
@@ -139,6 +140,9 @@ func (d *doomed) gone(s *store.Store) {
 			d.t.Errorf("words: %v", err)
 		}
 	}
+	if k, err := s.SortKeys(ctx, []store.MessageID{d.own, d.both}); err != nil || k[0] != (message.SortKeys{}) || k[1].Subject != "essai" {
+		d.t.Errorf("what is compared: %+v, %v", k, err)
+	}
 	if _, err := s.Meta(ctx, d.own); !errors.Is(err, store.ErrNoMessage) {
 		d.t.Errorf("structure of what went: %v", err)
 	}
@@ -207,6 +211,9 @@ func TestDestroy(t *testing.T) {
 	d.must(s.Close())
 	before := d.copy(t)
 	s = d.open()
+	if k, err := s.SortKeys(ctx, []store.MessageID{d.own}); err != nil || k[0].Subject != "essai" {
+		t.Errorf("before: %+v, %v", k, err)
+	}
 	done, err := s.DestroyBAL(ctx, doomedAddr, trace.Event{Kind: trace.BAL, BAL: string(doomedAddr)})
 	if err != nil || !done.Shredded() || done.BAL.Messages != 2 || done.BAL.State != store.Destroyed {
 		t.Errorf("%+v, %v", done, err)

@@ -9,6 +9,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"mssd/message"
 	"mssd/trace"
 )
 
@@ -179,4 +180,21 @@ func OpenBolt(path string) error {
 		err = db.Close()
 	}
 	return err
+}
+
+// SortKeysKept is of how many messages memory holds the sort keys.
+func (s *Store) SortKeysKept() int {
+	n, _ := s.meta.sort.Kept()
+	return n
+}
+
+// SortCache is the memory of sort keys alone.
+type SortCache = sortCache
+
+func (c *sortCache) Keep(id MessageID, k message.SortKeys) { c.keep(id, k) }
+
+func (c *sortCache) Kept() (n, octets int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.keys), c.octets
 }

@@ -65,6 +65,7 @@ type metaDB struct {
 	leftOut atomic.Bool // something was not written since
 
 	texts textCache
+	sort  sortCache
 }
 
 func openMeta(s *Store) (*metaDB, error) {
