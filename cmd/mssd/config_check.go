@@ -334,15 +334,20 @@ func (k *checker) domain(key, v string) {
 		k.bad(key, "is missing; expected a full domain name")
 		return
 	}
+	if !fullDomain(v) && v != "localhost" {
+		k.bad(key, "%q; expected a full domain name (letters, digits, hyphens, dots)", v)
+	}
+}
+
+// fullDomain reports whether a name is a domain of two labels or more, in its ASCII form and without a last dot.
+func fullDomain(v string) bool {
 	labels := strings.Split(v, ".")
-	ok := len(labels) > 1 && len(v) <= 253 || v == "localhost"
+	ok := len(labels) > 1 && len(v) <= 253
 	for _, l := range labels {
 		ok = ok && l != "" && len(l) <= 63 && l[0] != '-' && l[len(l)-1] != '-' &&
 			strings.Trim(strings.ToLower(l), "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
 	}
-	if !ok {
-		k.bad(key, "%q; expected a full domain name (letters, digits, hyphens, dots)", v)
-	}
+	return ok
 }
 
 func (k *checker) listen(key string, addrs []string, required bool) {

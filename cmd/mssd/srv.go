@@ -21,11 +21,15 @@ const (
 	srvWeight       = 100
 )
 
+// services are those that have records, in the order in which they are told.
+var services = []string{"imap"}
+
 // srvTimeout bounds the questions about one domain.
 const srvTimeout = 10 * time.Second
 
 // srvRecord is one record of _imap._tcp (RFC 2782, RFC 6186).
 type srvRecord struct {
+	Service  string `json:"service"` // one of services
 	Priority uint16 `json:"priority"`
 	Weight   uint16 `json:"weight"`
 	Port     uint16 `json:"port"`
@@ -33,7 +37,7 @@ type srvRecord struct {
 }
 
 func (r srvRecord) line(domain string) string {
-	return fmt.Sprintf("_imap._tcp.%s. SRV %d %d %d %s.", domain, r.Priority, r.Weight, r.Port, r.Target)
+	return fmt.Sprintf("_%s._tcp.%s. SRV %d %d %d %s.", r.Service, domain, r.Priority, r.Weight, r.Port, r.Target)
 }
 
 // srvDomain is what a domain needs, and, where the DNS was asked, what is wrong there.
@@ -56,7 +60,11 @@ func newSRV() *cobra.Command {
 		Long: "Print the SRV records of each domain, or, without one, of each domain that has a BAL here: priority 10 for persons, 20 for\n" +
 			"applications (imap.app). With --check the DNS is asked, and what is missing or wrong there is told; exit status 1 then.\n" +
 			"Records of _submission._tcp are neither printed nor checked: there is no submission front yet.",
-		RunE: func(cmd *cobra.Command, domains []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			domains, err := domainArgs(args)
+			if err != nil {
+				return err
+			}
 			cfg, err := loadConfig(file)
 			if err != nil {
 				return err
@@ -73,7 +81,7 @@ func newSRV() *cobra.Command {
 			var out []srvDomain
 			bad := false
 			for _, name := range domains {
-				d := srvDomain{Domain: strings.TrimSuffix(strings.ToLower(name), "."), Records: records}
+				d := srvDomain{Domain: name, Records: records}
 				if check {
 					d.Faults = checkSRV(cmd.Context(), net.DefaultResolver.LookupSRV, d)
 					bad = bad || len(d.Faults) > 0
@@ -94,6 +102,22 @@ func newSRV() *cobra.Command {
 	return ask.flags(c)
 }
 
+// domainArgs are the domains that were asked for, in lower case and without the last dot.
+func domainArgs(args []string) ([]string, error) {
+	var domains []string
+	for _, a := range args {
+		d := strings.ToLower(strings.TrimSuffix(a, "."))
+		if _, domain, ok := strings.Cut(d, "@"); ok && fullDomain(domain) {
+			return nil, usageError{fmt.Errorf("%q is the address of a BAL; expected a domain: %s", a, domain)}
+		}
+		if !fullDomain(d) {
+			return nil, usageError{fmt.Errorf("%q is no domain; expected a full domain name (letters, digits, hyphens, dots)", a)}
+		}
+		domains = append(domains, d)
+	}
+	return domains, nil
+}
+
 // srvRecords are the records of every domain of ours.
 func (c *Config) srvRecords() ([]srvRecord, error) {
 	if len(c.IMAP.Listen) == 0 {
@@ -104,7 +128,7 @@ func (c *Config) srvRecords() ([]srvRecord, error) {
 		return nil, err
 	}
 	host := func(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
-	records := []srvRecord{{srvPersons, srvWeight, port, host(c.Hostname)}}
+	records := []srvRecord{{"imap", srvPersons, srvWeight, port, host(c.Hostname)}}
 	if a := c.IMAP.App; a != nil {
 		if a.alone() {
 			if len(a.Listen) == 0 {
@@ -114,7 +138,7 @@ func (c *Config) srvRecords() ([]srvRecord, error) {
 				return nil, err
 			}
 		}
-		records = append(records, srvRecord{srvApplications, srvWeight, port, host(a.Hostname)})
+		records = append(records, srvRecord{"imap", srvApplications, srvWeight, port, host(a.Hostname)})
 	}
 	return records, nil
 }
@@ -149,11 +173,42 @@ func ourDomains(ctx context.Context, ask *asking) ([]string, error) {
 func checkSRV(ctx context.Context, lookup lookupSRV, d srvDomain) (faults []string) {
 	ctx, cancel := context.WithTimeout(ctx, srvTimeout)
 	defer cancel()
-	_, found, err := lookup(ctx, "imap", "tcp", d.Domain)
-	var dns *net.DNSError
-	if err != nil && !(errors.As(err, &dns) && dns.IsNotFound) {
-		return []string{"the DNS does not answer: " + err.Error()}
+	for _, service := range services {
+		var records []srvRecord
+		for _, r := range d.Records {
+			if r.Service == service {
+				records = append(records, r)
+			}
+		}
+		if len(records) == 0 {
+			continue // others may offer it
+		}
+		_, found, err := lookup(ctx, service, "tcp", d.Domain)
+		fault := lookupFault(service, d.Domain, err)
+		if fault != "" {
+			faults = append(faults, fault)
+		}
+		if fault == "" || len(found) > 0 { // else nothing is known, and nothing is missing
+			faults = append(faults, compareSRV(d.Domain, service, records, found)...)
+		}
 	}
+	return faults
+}
+
+// lookupFault says what is wrong with an answer as such; "" where there is one, also one without records. A resolver may
+// return an error and records: it leaves those out that lead to what is no name.
+func lookupFault(service, domain string, err error) string {
+	var dns *net.DNSError
+	switch isDNS := errors.As(err, &dns); {
+	case err == nil, isDNS && dns.IsNotFound:
+		return ""
+	case isDNS && !dns.IsTimeout && !dns.IsTemporary:
+		return fmt.Sprintf("the DNS answers about _%s._tcp.%s. what cannot be used: %s", service, domain, dns.Err)
+	}
+	return "the DNS does not answer: " + err.Error()
+}
+
+func compareSRV(domain, service string, want []srvRecord, found []*net.SRV) (faults []string) {
 	key := func(priority, port uint16, target string) string {
 		return strconv.Itoa(int(priority)) + " " + strconv.Itoa(int(port)) + " " + strings.ToLower(strings.TrimSuffix(target, "."))
 	}
@@ -161,16 +216,16 @@ func checkSRV(ctx context.Context, lookup lookupSRV, d srvDomain) (faults []stri
 	for _, s := range found {
 		there[key(s.Priority, s.Port, s.Target)] = true
 	}
-	for _, r := range d.Records {
+	for _, r := range want {
 		k := key(r.Priority, r.Port, r.Target)
 		if !there[k] {
-			faults = append(faults, "missing: "+r.line(d.Domain))
+			faults = append(faults, "missing: "+r.line(domain))
 		}
 		delete(there, k)
 	}
 	for _, s := range found {
 		if there[key(s.Priority, s.Port, s.Target)] {
-			faults = append(faults, "not ours: "+srvRecord{s.Priority, s.Weight, s.Port, strings.TrimSuffix(s.Target, ".")}.line(d.Domain))
+			faults = append(faults, "not ours: "+srvRecord{service, s.Priority, s.Weight, s.Port, strings.TrimSuffix(s.Target, ".")}.line(domain))
 		}
 	}
 	return faults
