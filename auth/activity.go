@@ -107,29 +107,42 @@ func (t *told) forget(key string) {
 	delete(t.at, key)
 }
 
-// advise compares, once a day, the activities of a person who is in with the structure of the BAL. Nobody waits for it.
-func (a *Authenticator) advise(id identity, token string, bal store.BAL) {
-	if a.cfg.Advise == nil || bal.Structure == "" || id.places == nil && !a.cfg.PSC.cfg.Userinfo {
+// advise compares, once a day, the activities of a person who is in with the structures of the BALs. Nobody waits for it.
+func (a *Authenticator) advise(id identity, token string, grants []Grant) {
+	if a.cfg.Advise == nil || id.places == nil && !a.cfg.PSC.cfg.Userinfo {
 		return
 	}
-	key := id.person + " " + string(bal.Address)
-	if !a.advised.first(key, a.cfg.Now()) {
+	key := func(bal store.BAL) string { return id.person + " " + string(bal.Address) }
+	var bals []store.BAL
+	for _, g := range grants {
+		if g.BAL.Structure != "" && a.advised.first(key(g.BAL), a.cfg.Now()) {
+			bals = append(bals, g.BAL)
+		}
+	}
+	tell := func(places []string) {
+		for _, bal := range bals {
+			a.cfg.Advise(id.person, bal.Address, compareActivities(places, bal.Structure))
+		}
+	}
+	if id.places != nil || len(bals) == 0 {
+		tell(id.places)
 		return
 	}
-	if id.places != nil {
-		a.cfg.Advise(id.person, bal.Address, compareActivities(id.places, bal.Structure))
-		return
+	forget := func() {
+		for _, bal := range bals {
+			a.advised.forget(key(bal))
+		}
 	}
 	started := a.cfg.PSC.userinfo(token, id.person, func(places []string, err error) {
 		if err != nil {
-			a.advised.forget(key)
+			forget()
 			a.cfg.PSC.cfg.Log.Warn("the issuer of tokens does not tell activities", "err", err)
 			return
 		}
-		a.cfg.Advise(id.person, bal.Address, compareActivities(places, bal.Structure))
+		tell(places)
 	})
 	if !started {
-		a.advised.forget(key)
+		forget()
 	}
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -50,12 +51,14 @@ type Config struct {
 type Grant struct {
 	BAL  store.BAL
 	Role store.Role
+
+	member string // id of the member in this BAL; "": the Person of the principal
 }
 
 // Principal is who logged in.
 type Principal struct {
 	Person string    // id of the member
-	Grants []Grant   // at least one; the first is the BAL named at login
+	Grants []Grant   // at least one; the first is the BAL named at login, or that of a person who came as themselves
 	Method string    // "password", "psc" or "certificate"
 	Until  time.Time // when the session ends at the latest; zero: no such end
 
@@ -216,9 +219,10 @@ func (a *Authenticator) Check(p *Principal, g Grant) error {
 	if !a.stillTrusted(p, now) {
 		return ErrWithdrawn
 	}
+	id := cmp.Or(g.member, p.Person)
 	for _, m := range a.cfg.Store.Members(bal.ID) {
 		// Roles count down: Owner may all that Writer may, Writer all that Reader may.
-		if m.ID == p.Person && m.Active(now) && m.Role != 0 && m.Role <= g.Role {
+		if m.ID == id && m.Active(now) && m.Role != 0 && m.Role <= g.Role {
 			return nil
 		}
 	}

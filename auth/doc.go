@@ -22,7 +22,8 @@
 // Where an issuer is configured (PSC), Token takes an access token of Pro Santé Connect instead: the front gives the
 // address of the BAL, the token says who the person is, and the members of the BAL say whether this person may open it.
 // A token is verified here (signature, issuer, dates, parties) and then by the issuer's own word (introspection), which is
-// remembered for a minute. Begin gives a SASL exchange for a front to carry, on whatever wire.
+// remembered for a minute. Where the user name is empty, or the person's own number, the principal has all BALs of this
+// person (held): a session may hold several. Begin gives a SASL exchange for a front to carry, on whatever wire.
 //
 //  5. A token stands in no log, error or file: what is remembered of it is its hash.
 //  6. An issuer that cannot be asked is ErrUnavailable, never a refusal; a client waits for it 2 s at the most, and after

@@ -141,7 +141,7 @@ func parsePlain(message []byte) (user, password string, err error) {
 var ErrIdentity = errors.New("auth: the authorisation identity must be the login name")
 
 // parseBearer reads a message of XOAUTH2 ("user=" name ^A "auth=Bearer " token ^A ^A) or OAUTHBEARER, which has a GS2 header
-// with the name before it (RFC 7628, Section 3.1).
+// with the name before it (RFC 7628, Section 3.1). The name may be empty: then it is the person of the token.
 func parseBearer(mechanism string, message []byte) (user, token string, err error) {
 	bad := fmt.Errorf("%w: %s", ErrMessage, mechanism)
 	text, ok := strings.CutSuffix(string(message), "\x01\x01")
@@ -177,17 +177,21 @@ func parseBearer(mechanism string, message []byte) (user, token string, err erro
 			token = strings.Trim(t, " ")
 		}
 	}
-	if token == "" || user == "" {
+	if token == "" || mechanism == XOAuth2 && !seen["user"] {
 		return "", "", bad
 	}
 	return user, token, nil
 }
 
-// gs2Name is the authorisation identity of a GS2 header without channel binding (RFC 5801, Section 4): "n,a=name,".
+// gs2Name is the authorisation identity of a GS2 header without channel binding (RFC 5801, Section 4): "n,a=name,", or "n,,"
+// without one.
 func gs2Name(head string) (string, bool) {
 	parts := strings.Split(head, ",")
 	if len(parts) != 3 || parts[0] != "n" && parts[0] != "y" || parts[2] != "" {
 		return "", false
+	}
+	if parts[1] == "" {
+		return "", true
 	}
 	name, found := strings.CutPrefix(parts[1], "a=")
 	if !found || name == "" {

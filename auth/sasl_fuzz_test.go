@@ -13,6 +13,7 @@ func FuzzBearer(f *testing.F) {
 	f.Add("n,a=a@b.test,\x01host=h\x01port=143\x01auth=Bearer x.y.z\x01\x01")
 	f.Add("n,a=a=3Db=2C@b.test,\x01auth=bearer x\x01\x01")
 	f.Add("y,,\x01auth=Bearer x\x01\x01")
+	f.Add("user=\x01auth=Bearer x\x01\x01")
 	f.Fuzz(func(t *testing.T, message string) {
 		for _, mechanism := range []string{XOAuth2, OAuthBearer} {
 			user, token, err := parseBearer(mechanism, []byte(message))
@@ -22,7 +23,7 @@ func FuzzBearer(f *testing.F) {
 				}
 				continue
 			}
-			if user == "" || token == "" || !strings.Contains(message, token) || strings.ContainsAny(user+token, "\x00\x01") {
+			if token == "" || !strings.Contains(message, token) || strings.ContainsAny(user+token, "\x00\x01") {
 				t.Fatalf("%s: %q %q of %q", mechanism, user, token, message)
 			}
 		}

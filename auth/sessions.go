@@ -20,16 +20,17 @@ type Sessions struct {
 
 // Session is one that has logged in. A nil Session is one that has not.
 type Session struct {
-	of  *Sessions
-	who *Principal
-	end func(error)
+	of      *Sessions
+	who     *Principal
+	end     func(error)
+	several *several // nil where the principal has one grant
 }
 
 // Add enters a session. end is called at most once, with the error of Check, when the right to the BAL named at login is
-// over; the session is out by then. It is called on the goroutine of Watch and must not block: it has what is about to be
+// over, or another one that the session cannot do without (Session.Needs: an Ended); the session is out by then. It is called on the goroutine of Watch and must not block: it has what is about to be
 // done noted, and the connection hung up on a goroutine of its own.
 func (s *Sessions) Add(p *Principal, end func(error)) *Session {
-	n := &Session{of: s, who: p, end: end}
+	n := &Session{of: s, who: p, end: end, several: newSeveral(p)}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.all == nil {
@@ -76,8 +77,10 @@ func (s *Sessions) endOver() {
 	}
 	s.mu.Unlock()
 	for _, n := range live {
-		if err := s.Auth.Check(n.who, n.who.Grants[0]); err != nil && n.Remove() {
+		if _, err := n.Over(); err != nil && n.Remove() {
 			n.end(err)
+		} else if err == nil {
+			n.look()
 		}
 	}
 }

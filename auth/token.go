@@ -45,15 +45,19 @@ type Peer struct {
 	ByCertificate bool
 }
 
-// Token checks an access token with which somebody wants to open a BAL. The token says who it is, the members of the BAL
-// whether they may.
-func (a *Authenticator) Token(ctx context.Context, address, token string, peer Peer) (*Principal, error) {
-	id, bal, m, err := a.holder(ctx, address, token, peer)
+// Token checks an access token with which somebody wants to open a BAL, or, as themselves, all they hold (isThemselves). The
+// token says who it is, the members of the BALs whether they may.
+func (a *Authenticator) Token(ctx context.Context, user, token string, peer Peer) (*Principal, error) {
+	var grants []Grant
+	id, err := a.holder(ctx, token, peer, func(person string, now time.Time) (bal store.Address, reason string, err error) {
+		grants, bal, reason, err = a.grantsOf(user, person, now)
+		return bal, reason, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	a.advise(id, token, bal)
-	p := &Principal{Person: m.ID, Method: "psc", Grants: []Grant{{BAL: bal, Role: m.Role}}}
+	a.advise(id, token, grants)
+	p := &Principal{Person: grants[0].member, Method: "psc", Grants: grants}
 	if a.cfg.MaxSession > 0 {
 		p.Until = a.cfg.Now().Add(a.cfg.MaxSession)
 	}
@@ -62,24 +66,30 @@ func (a *Authenticator) Token(ctx context.Context, address, token string, peer P
 
 // Holder says which BAL an address names and which membership in force the person of an access token has there. Nothing is
 // opened by it: who acts on the answer holds the act to the membership once more. A peer without an address is one of ours.
-func (a *Authenticator) Holder(ctx context.Context, address, token string, peer Peer) (store.BAL, store.Member, error) {
-	_, bal, m, err := a.holder(ctx, address, token, peer)
-	return bal, m, err
+func (a *Authenticator) Holder(ctx context.Context, address, token string, peer Peer) (bal store.BAL, m store.Member, err error) {
+	_, err = a.holder(ctx, token, peer, func(person string, now time.Time) (_ store.Address, reason string, err error) {
+		bal, m, reason, err = a.memberOf(address, person, now)
+		return bal.Address, reason, err
+	})
+	if err != nil {
+		return store.BAL{}, store.Member{}, err
+	}
+	return bal, m, nil
 }
 
-func (a *Authenticator) holder(ctx context.Context, address, token string, peer Peer) (id identity, bal store.BAL, m store.Member, err error) {
-	none := func(err error) (identity, store.BAL, store.Member, error) {
-		return identity{}, store.BAL{}, store.Member{}, err
-	}
+// holder says whose token it is, if find gives no reason why this person may not do what they want with bal, which is "" where
+// none of ours is named.
+func (a *Authenticator) holder(ctx context.Context, token string, peer Peer,
+	find func(person string, now time.Time) (bal store.Address, reason string, err error)) (identity, error) {
 	if a.cfg.PSC == nil {
-		return none(&Refusal{Err: ErrCredentials, Reason: "NoIssuer"})
+		return identity{}, &Refusal{Err: ErrCredentials, Reason: "NoIssuer"}
 	}
 	now, addrKey := a.cfg.Now(), throttleAddr(peer.Remote)
 	// Whoever has forged tokens waits; a good one from behind the same address, seen before, does not.
 	if peer.Remote.IsValid() && a.forgers.blocked(addrKey, now) && !a.cfg.PSC.known(token) {
-		return none(&Refusal{Err: ErrThrottled, Reason: "Throttled"})
+		return identity{}, &Refusal{Err: ErrThrottled, Reason: "Throttled"}
 	}
-	id, err = a.cfg.PSC.identify(ctx, token, peer.leaf())
+	id, err := a.cfg.PSC.identify(ctx, token, peer.leaf())
 	var fault *tokenFault
 	switch {
 	case errors.As(err, &fault):
@@ -87,23 +97,23 @@ func (a *Authenticator) holder(ctx context.Context, address, token string, peer 
 		if !fault.signed && peer.Remote.IsValid() {
 			a.forgers.fail(addrKey, now)
 		}
-		return none(&Refusal{Err: ErrCredentials, Reason: fault.reason, Person: fault.person})
+		return identity{}, &Refusal{Err: ErrCredentials, Reason: fault.reason, Person: fault.person}
 	case err != nil:
-		return none(err)
+		return identity{}, err
 	}
-	bal, m, reason, err := a.memberOf(address, id.person, now)
+	bal, reason, err := find(id.person, now)
 	if err != nil {
-		return none(fmt.Errorf("%w: %w", ErrUnavailable, err))
+		return identity{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	if reason != "" {
 		// Who may open the BAL never comes here: nobody is kept from theirs by what their software tries elsewhere.
 		if a.persons.blocked(id.person, now) {
-			return none(&Refusal{Err: ErrThrottled, Reason: "Throttled", Person: id.person, BAL: bal.Address})
+			return identity{}, &Refusal{Err: ErrThrottled, Reason: "Throttled", Person: id.person, BAL: bal}
 		}
 		a.persons.fail(id.person, now)
-		return none(&Refusal{Err: ErrCredentials, Reason: reason, Person: id.person, BAL: bal.Address})
+		return identity{}, &Refusal{Err: ErrCredentials, Reason: reason, Person: id.person, BAL: bal}
 	}
-	return id, bal, m, nil
+	return id, nil
 }
 
 // memberOf finds the membership of a person in a BAL, or the reason why it opens nothing.

@@ -183,17 +183,12 @@ func (c *conn) dispatch(cmd *wire.Command, row command) (response, error) {
 	return c.sureCode(cmd.Name, r), nil
 }
 
-// stillAllowed ends a session whose right was withdrawn (design.md §7): that on the selected mailbox, or, with
-// none selected, that on the BAL it was opened for.
+// stillAllowed ends a session whose right was withdrawn (design.md §7): that on its first BAL, or on the selected mailbox.
 func (c *conn) stillAllowed() error {
 	if c.user == nil {
 		return nil
 	}
-	grant := c.user.who.Grants[0]
-	if c.sel != nil {
-		grant = c.sel.grant
-	}
-	err := c.srv.Auth.Check(c.user.who, grant)
+	grant, err := c.live.Over()
 	if err == nil {
 		return nil
 	}

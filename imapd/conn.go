@@ -58,8 +58,9 @@ type conn struct {
 
 // user is what a login brings.
 type user struct {
-	who   *auth.Principal
-	names namespace
+	who    *auth.Principal
+	names  namespace
+	rights <-chan struct{} // one entry: a right on a further BAL ended or came back; nil where there is none
 }
 
 func newConn(s *Server, g *guard.Conn) *conn {

@@ -74,8 +74,8 @@ func TestSearchFoldedPrefix(t *testing.T) {
 	expect(s, s.ok(`SEARCH HEADER Received "ailleurs"`), "* SEARCH")
 }
 
-// TestNamespace: with several BALs the first has plain names, the others stand under their address; what the session
-// may not open does not exist.
+// TestNamespace: with several BALs the first has plain names, the others stand under their address; no new name of the first
+// BAL can look like one of another.
 func TestNamespace(t *testing.T) {
 	grant := func(id store.BALID, a store.Address) auth.Grant {
 		return auth.Grant{BAL: store.BAL{ID: id, Address: a}}
@@ -87,23 +87,29 @@ func TestNamespace(t *testing.T) {
 		name string
 		bal  store.BALID
 		box  string
+
+		taken bool
 	}{
-		{one, "inbox", 1, "INBOX"},
-		{one, "inbox/x", 1, "INBOX/x"},
-		{one, "BAL/b@exemple.test/INBOX", 1, "BAL/b@exemple.test/INBOX"},
-		{two, "Sent", 1, "Sent"},
-		{two, "BAL/B@exemple.test/inbox", 2, "INBOX"},
-		{two, "bal/b@exemple.test/Dossier/x", 2, "Dossier/x"},
-		{two, "BAL/c@exemple.test/INBOX", 0, ""},
-		{two, "BAL/b@exemple.test", 0, ""},
-		{two, "BAL/a@exemple.test/INBOX", 0, ""},
+		{one, "inbox", 1, "INBOX", false},
+		{one, "inbox/x", 1, "INBOX/x", false},
+		{one, "Other Users/b@exemple.test/INBOX", 1, "Other Users/b@exemple.test/INBOX", true},
+		{two, "Sent", 1, "Sent", false},
+		{two, "Other", 1, "Other", false},
+		{two, "Other Usersx/INBOX", 1, "Other Usersx/INBOX", false},
+		{two, "Other Users/B@exemple.test/inbox", 2, "INBOX", false},
+		{two, "other users/b@exemple.test/Dossier/x", 2, "Dossier/x", false},
+		{two, "Other Users/c@exemple.test/INBOX", 1, "Other Users/c@exemple.test/INBOX", true},
+		{two, "Other Users/b@exemple.test", 1, "Other Users/b@exemple.test", true},
+		{two, "Other Users/b@exemple.test/", 1, "Other Users/b@exemple.test/", true},
+		{two, "Other Users/", 1, "Other Users/", true},
+		{two, "Other Users", 1, "Other Users", true},
+		{two, "Other Users/a@exemple.test/INBOX", 1, "Other Users/a@exemple.test/INBOX", true},
 	} {
-		p, err := c.in.resolve(c.name)
-		if p.grant.BAL.ID != c.bal || p.name != c.box || (err != nil) != (c.bal == 0) {
-			t.Errorf("%q: BAL %d %q %v, want %d %q", c.name, p.grant.BAL.ID, p.name, err, c.bal, c.box)
+		if p := c.in.resolve(c.name); p.grant.BAL.ID != c.bal || p.name != c.box || p.taken != c.taken {
+			t.Errorf("%q: BAL %d %q %v, want %d %q %v", c.name, p.grant.BAL.ID, p.name, p.taken, c.bal, c.box, c.taken)
 		}
 	}
-	if got := two.show(1, "INBOX"); got != "BAL/b@exemple.test/INBOX" {
+	if got := two.show(1, "INBOX"); got != "Other Users/b@exemple.test/INBOX" {
 		t.Errorf("shown as %q", got)
 	}
 }
@@ -121,9 +127,9 @@ func TestListSeveral(t *testing.T) {
 		pattern string
 		want    []string
 	}{
-		{"B%", []string{`* LIST (\NonExistent \Noselect \HasChildren) "/" BAL`}},
-		{"BAL/%", []string{`* LIST (\NonExistent \Noselect \HasChildren) "/" BAL/cabinet@exemple.test`}},
-		{"BAL/%/S%", []string{`* LIST (\HasNoChildren \Sent) "/" BAL/cabinet@exemple.test/Sent`}},
+		{"O%", []string{`* LIST (\NonExistent \Noselect \HasChildren) "/" "Other Users"`}},
+		{`"Other Users/%"`, []string{`* LIST (\NonExistent \Noselect \HasChildren) "/" "Other Users/cabinet@exemple.test"`}},
+		{`"Other Users/%/S%"`, []string{`* LIST (\HasNoChildren) "/" "Other Users/cabinet@exemple.test/Sent"`}},
 	} {
 		s := &sink{}
 		conn := &conn{srv: w.srv, out: out{nc: s}, ctx: t.Context(),

@@ -19,7 +19,7 @@ func (c *conn) cmdCopy(cmd *wire.Command) (response, error) {
 		// By number a message that others expunged was asked for by name: nothing is copied then, since a COPY
 		// that fails leaves its target as it was (RFC 2180, Section 4.4.1). A UID that is gone is no fault.
 		Ops:    []store.Op{store.Copy{From: c.sel.ref, Runs: runs, To: to, All: !a.UID}},
-		Events: []trace.Event{c.event(trace.Copied, c.sel.ref, "")},
+		Events: []trace.Event{c.toOther(c.event(trace.Copied, c.sel.ref, ""), to)},
 	})
 	if err != nil {
 		return response{}, tryCreate(err)
@@ -49,7 +49,7 @@ func (c *conn) cmdMove(cmd *wire.Command) (response, error) {
 	for part, rest := cutRuns(runs, maxAtOnce); len(part) > 0; part, rest = cutRuns(rest, maxAtOnce) {
 		res, err := c.srv.Store.Commit(c.ctx, &store.Batch{
 			Ops:    []store.Op{store.Move{From: c.sel.ref, Runs: part, To: to}},
-			Events: []trace.Event{c.event(trace.Moved, c.sel.ref, "")},
+			Events: []trace.Event{c.toOther(c.event(trace.Moved, c.sel.ref, ""), to)},
 		})
 		if err != nil {
 			return response{}, tryCreate(err)

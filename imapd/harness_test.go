@@ -207,7 +207,11 @@ func (w *world) tryDeliver(box, raw string) (store.UID, error) {
 }
 
 func (w *world) deliverBehind(prefix, box, raw string) (store.UID, error) {
-	m, err := w.store.Mailbox(w.bal.ID, box)
+	return w.deliverTo(w.bal, prefix, box, raw)
+}
+
+func (w *world) deliverTo(bal store.BAL, prefix, box, raw string) (store.UID, error) {
+	m, err := w.store.Mailbox(bal.ID, box)
 	if err != nil {
 		return 0, err
 	}
@@ -225,7 +229,7 @@ func (w *world) deliverBehind(prefix, box, raw string) (store.UID, error) {
 	}
 	res, err := w.store.Commit(context.Background(), &store.Batch{Blob: blob, Ops: []store.Op{store.AddMessage{
 		Ref: m.Ref, Message: blob.ID(), Prefix: []byte(prefix), Date: time.Date(2025, 3, 14, 9, 26, 53, 0, time.UTC)}},
-		Events: []trace.Event{{Kind: trace.Committed, BAL: balAddress, Mailbox: uint32(m.Ref.Mailbox)}}})
+		Events: []trace.Event{{Kind: trace.Committed, BAL: string(bal.Address), Mailbox: uint32(m.Ref.Mailbox)}}})
 	if err != nil {
 		return 0, err
 	}

@@ -102,6 +102,7 @@ func (c *conn) watch(done <-chan ending, tick <-chan time.Time, how announce) (e
 		case <-tick:
 			c.out.line("* OK Still here")
 		case <-rights.C:
+		case <-c.user.rights:
 		case <-mailbox:
 		case <-others:
 		}

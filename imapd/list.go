@@ -47,13 +47,16 @@ func (c *conn) entries() ([]entry, error) {
 			}
 		}
 		for _, b := range boxes {
-			list = append(list, entry{c.user.names.show(i, b.Name), b, g, parents[b.Name], subscribed[b.Name]})
+			if i == 0 && c.user.names.hidden(b.Name) {
+				continue
+			}
+			list = append(list, entry{c.user.names.show(i, b.Name), c.ours(b), g, parents[b.Name], subscribed[b.Name]})
 		}
 		if i > 0 {
 			list = c.user.names.above(list, i)
 		}
 		for _, s := range subs {
-			if !known[s] {
+			if !known[s] && (i > 0 || !c.user.names.hidden(s)) {
 				list = append(list, entry{shown: c.user.names.show(i, s), box: store.Mailbox{Name: s}, grant: g, subscribed: true})
 			}
 		}
@@ -65,7 +68,9 @@ func (c *conn) entries() ([]entry, error) {
 // above adds the levels over the mailboxes of the grant with index i, for clients that descend with "%".
 func (n namespace) above(list []entry, i int) []entry {
 	for _, level := range []string{strings.TrimSuffix(otherPrefix, string(delim)), otherPrefix + string(n.grants[i].BAL.Address)} {
-		if !slices.ContainsFunc(list, func(e entry) bool { return e.shown == level }) {
+		if at := slices.IndexFunc(list, func(e entry) bool { return e.shown == level }); at >= 0 {
+			list[at].children = true
+		} else {
 			list = append(list, entry{shown: level, children: true})
 		}
 	}
@@ -275,7 +280,11 @@ func (c *conn) subscribe(cmd *wire.Command, on bool) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	p, err := c.free(name)
+	find := c.free
+	if on {
+		find = c.fresh
+	}
+	p, err := find(name)
 	if err != nil {
 		return response{}, err
 	}

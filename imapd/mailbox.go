@@ -22,14 +22,14 @@ func (c *conn) cmdCreate(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	p, err := c.free(strings.TrimSuffix(a.Mailbox, string(delim)))
+	p, err := c.fresh(strings.TrimSuffix(a.Mailbox, string(delim)))
 	if err != nil {
 		return response{}, err
 	}
 	if !fairName(p.name) {
 		return response{}, store.ErrName
 	}
-	use, err := c.use(p.grant.BAL.ID, a.Uses)
+	use, err := c.use(p, a.Uses)
 	if err != nil {
 		return response{}, err
 	}
@@ -55,9 +55,13 @@ var uses = []string{`\Archive`, `\Drafts`, `\Junk`, `\Sent`, `\Trash`}
 
 // use is the special use for a new mailbox, in its usual spelling. One mailbox of a BAL has it at most: of two a client
 // would take either, and people would look for their mail in the other (RFC 6154, Section 3 allows to refuse).
-func (c *conn) use(bal store.BALID, asked []string) (string, error) {
+func (c *conn) use(p place, asked []string) (string, error) {
 	if len(asked) == 0 {
 		return "", nil
+	}
+	bal := p.grant.BAL.ID
+	if !c.user.names.isFirst(bal) {
+		return "", no("USEATTR", "Special uses of another BAL are given by who opens it alone")
 	}
 	i := slices.IndexFunc(uses, func(u string) bool { return strings.EqualFold(u, asked[0]) })
 	if len(asked) > 1 || i < 0 {
@@ -91,10 +95,10 @@ func (c *conn) cmdDelete(cmd *wire.Command) (response, error) {
 		return response{}, no("NONEXISTENT", "Only mailboxes below it exist")
 	}
 	gone := c.event(trace.Expunged, m.Ref, "")
-	if err := c.srv.Store.DeleteMailbox(c.ctx, m.Ref, c.mailboxEvent("delete", place{g, m.Name}), gone); err != nil {
+	if err := c.srv.Store.DeleteMailbox(c.ctx, m.Ref, c.mailboxEvent("delete", place{grant: g, name: m.Name}), gone); err != nil {
 		return response{}, err
 	}
-	c.did(place{g, m.Name})
+	c.did(place{grant: g, name: m.Name})
 	if c.sel != nil && c.sel.ref == m.Ref {
 		c.unselect() // the client deleted what it had open, and knows
 	}
@@ -111,7 +115,7 @@ func (c *conn) cmdRename(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	dst, err := c.free(strings.TrimSuffix(to, string(delim)))
+	dst, err := c.fresh(strings.TrimSuffix(to, string(delim)))
 	if err != nil {
 		return response{}, err
 	}

@@ -32,8 +32,8 @@ type annotated struct {
 func (c *conn) annotated(name string) (annotated, error) {
 	if name == "" {
 		g := c.user.who.Grants[0]
-		if c.srv.Auth.Check(c.user.who, g) != nil {
-			return annotated{}, errRight
+		if err := c.mayOpen(g); err != nil {
+			return annotated{}, err
 		}
 		return annotated{ref: store.Ref{BAL: g.BAL.ID}, grant: g}, nil
 	}

@@ -216,10 +216,7 @@ func (o *others) add(names namespace, g wire.NotifyGroup, m store.Matters) {
 		if g.Filter == wire.NotifySubtree {
 			o.levelsAbove(names, name, m)
 		}
-		p, err := names.resolve(name)
-		if err != nil {
-			continue // RFC 5465, Section 3.1: a name that the client cannot list is passed over
-		}
+		p := names.resolve(name)
 		i := slices.IndexFunc(names.grants, func(g auth.Grant) bool { return g.BAL.ID == p.grant.BAL.ID })
 		if g.Filter == wire.NotifySubtree {
 			o.in(i).trees[p.name] |= m

@@ -39,7 +39,7 @@ func TestNotifyRights(t *testing.T) {
 		s.Reset()
 		return text
 	}
-	if _, err := c.cmdNotify(&wire.Command{Name: "NOTIFY", Args: []byte("SET (SUBTREE BAL (MailboxName)) (MAILBOXES BAL/cabinet@exemple.test/Sent (MessageNew MessageExpunge))")}); err != nil {
+	if _, err := c.cmdNotify(&wire.Command{Name: "NOTIFY", Args: []byte("SET (SUBTREE \"Other Users\" (MailboxName)) (MAILBOXES \"Other Users/cabinet@exemple.test/Sent\" (MessageNew MessageExpunge))")}); err != nil {
 		t.Fatal(err)
 	}
 	member := store.Member{ID: "local:anne", Role: store.Owner}
@@ -48,11 +48,11 @@ func TestNotifyRights(t *testing.T) {
 		op   store.Op
 		want []string
 	}{
-		{"in the other BAL", store.CreateMailbox{BAL: other.ID, Name: "Suivi"}, []string{`* LIST (\HasNoChildren) "/" BAL/cabinet@exemple.test/Suivi`}},
+		{"in the other BAL", store.CreateMailbox{BAL: other.ID, Name: "Suivi"}, []string{`* LIST (\HasNoChildren) "/" "Other Users/cabinet@exemple.test/Suivi"`}},
 		{"in the first", store.CreateMailbox{BAL: w.bal.ID, Name: "Suivi"}, nil},
-		{"the right ends", store.EndMember{Address: other.Address, Member: "local:anne"}, []string{`\NonExistent \NoAccess) "/" BAL/cabinet@exemple.test/INBOX`, "/Archive", "/Sent", "/Suivi"}},
+		{"the right ends", store.EndMember{Address: other.Address, Member: "local:anne"}, []string{`\NonExistent \NoAccess) "/" "Other Users/cabinet@exemple.test/INBOX"`, "/Archive", "/Sent", "/Suivi"}},
 		{"afterwards", store.CreateMailbox{BAL: other.ID, Name: "Secret"}, nil},
-		{"it comes back", store.PutMember{Address: other.Address, Member: member}, []string{`(\HasNoChildren \Subscribed) "/" BAL/cabinet@exemple.test/INBOX`, "/Suivi", "/Secret"}},
+		{"it comes back", store.PutMember{Address: other.Address, Member: member}, []string{`(\HasNoChildren \Subscribed) "/" "Other Users/cabinet@exemple.test/INBOX"`, "/Suivi", "/Secret"}},
 		{"watched again", store.CreateMailbox{BAL: other.ID, Name: "Encore"}, []string{"/Encore"}},
 	} {
 		w.commit(st.op)
@@ -130,7 +130,7 @@ func TestNotifyEnds(t *testing.T) {
 func TestNotifyAnnotations(t *testing.T) {
 	w := newWorld(t, nil)
 	c, s, other := severalBALs(t, w)
-	if _, err := c.cmdNotify(&wire.Command{Name: "NOTIFY", Args: []byte("SET (SUBTREE (INBOX BAL) (MailboxMetadataChange))")}); err != nil {
+	if _, err := c.cmdNotify(&wire.Command{Name: "NOTIFY", Args: []byte("SET (SUBTREE (INBOX \"Other Users\") (MailboxMetadataChange))")}); err != nil {
 		t.Fatal(err)
 	}
 	note := func(bal store.BALID, person, entry string) {
@@ -145,7 +145,7 @@ func TestNotifyAnnotations(t *testing.T) {
 	note(other.ID, "", "/vendor/x")
 	c.tellOthers()
 	_ = c.out.flush()
-	want := "* METADATA INBOX /private/comment /shared/comment\r\n* METADATA BAL/cabinet@exemple.test/INBOX /shared/vendor/x\r\n"
+	want := "* METADATA INBOX /private/comment /shared/comment\r\n* METADATA \"Other Users/cabinet@exemple.test/INBOX\" /shared/vendor/x\r\n"
 	if got := s.String(); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

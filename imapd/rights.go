@@ -10,11 +10,17 @@ import (
 // enter has the session ended when its right is over. RFC 9051, Section 7.1.5: the untagged BYE says so.
 func (c *conn) enter(p *auth.Principal) {
 	c.live = c.srv.sessions.Add(p, func(err error) {
-		over := endedBy(err)
-		c.srv.recordEnd(c, p, p.Grants[0], over)
+		over, grant := endedBy(err), p.Grants[0]
+		if right := (*auth.Ended)(nil); errors.As(err, &right) {
+			grant = right.Grant
+		}
+		c.srv.recordEnd(c, p, grant, over)
 		c.over.Store(&over)
 		c.guard.HangUp()
 	})
+	if len(p.Grants) > 1 {
+		c.user.rights = c.several(p)
+	}
 }
 
 // endedBy is what the client is told of a grant that is no longer in force.

@@ -5,7 +5,6 @@ import (
 
 	"mssd/auth"
 	"mssd/imapd/wire"
-	"mssd/store"
 	"mssd/trace"
 )
 
@@ -76,8 +75,7 @@ func (c *conn) welcome(p *auth.Principal) (response, error) {
 	}
 	c.loggedIn(p)
 	c.log.Info("login", "user", p)
-	c.record(trace.Login, store.Ref{BAL: c.home().ID}, "", trace.Attr{Key: trace.KeyMethod, Value: p.Method},
-		trace.Attr{Key: trace.KeyRemote, Value: c.remote.String()})
+	c.recordLogin()
 	return response{statusOK, "CAPABILITY " + c.capabilities(), "Logged in"}, nil
 }
 

@@ -46,8 +46,10 @@ func newPSCWorld(t testing.TB, change func(*Server)) (*world, *psctest.Provider)
 	return w, provider
 }
 
+func base64Of(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
 func xoauth2(user, token string) string {
-	return base64.StdEncoding.EncodeToString([]byte("user=" + user + "\x01auth=Bearer " + token + "\x01\x01"))
+	return base64Of("user=" + user + "\x01auth=Bearer " + token + "\x01\x01")
 }
 
 func oauthbearer(user, token string) string {
@@ -161,7 +163,7 @@ func TestTokenMessagesThatAreNone(t *testing.T) {
 		{"XOAUTH2", b64("user=" + balAddress + "\x01auth=Bearer \x01\x01")},
 		{"OAUTHBEARER", b64("user=" + balAddress + "\x01auth=Bearer " + good + "\x01\x01")},
 		{"OAUTHBEARER", b64("p=tls-unique,a=" + balAddress + ",\x01auth=Bearer " + good + "\x01\x01")},
-		{"OAUTHBEARER", b64("n,,\x01auth=Bearer " + good + "\x01\x01")},
+		{"OAUTHBEARER", b64("n,a=,\x01auth=Bearer " + good + "\x01\x01")},
 		{"OAUTHBEARER", b64("n,a=a=3Fb,\x01auth=Bearer " + good + "\x01\x01")},
 	} {
 		s.want("AUTHENTICATE "+c.mechanism+" "+c.message, "BAD ")

@@ -48,6 +48,7 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 	c.sel = &selected{ref: m.Ref, grant: g, readOnly: readOnly, validity: snap.UIDValidity, watch: watch,
 		view: newView(snap.Runs, snap.UIDNext), modSeq: snap.HighestModSeq, sure: snap.HighestModSeq,
 		keywords: slices.Clone(c.srv.Store.MailboxKeywords(m.Ref))}
+	c.live.Needs(g)
 	if snap.Recent != 0 && snap.UIDNext > snap.Recent {
 		c.sel.recent = []store.Run{{First: snap.Recent, Count: uint32(snap.UIDNext - snap.Recent)}}
 	}

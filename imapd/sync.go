@@ -39,6 +39,7 @@ func (c *conn) unselect() {
 		c.leave()
 		c.sel.watch.Close()
 		c.sel = nil
+		c.live.Needs(auth.Grant{})
 	}
 }
 

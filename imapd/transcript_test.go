@@ -7,13 +7,16 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"mssd/store"
 )
 
 // TestTranscripts plays testdata/imap/*.txt. "C:" is sent, "S:" must come next and match; in an S line <...> stands
 // for a regular expression and the rest for itself. "S*:" lines may come in any order among themselves. "!deliver BOX
 // NAME" delivers a message of messages or NAME.eml, "!mail BOX FIELD | FIELD" one with these fields, "!ok" is a command that must succeed, whatever else it answers, "!other" the same of a second session, "!tls" makes the handshake, "!pack" begins to compress, "!clear" at the top asks for the STARTTLS front.
 // "~ why" and "~~ why" stand before a command that Dovecot answers otherwise, or does not get; "!alone why" keeps the whole
-// from Dovecot (TestTranscriptsAgainstDovecot).
+// from Dovecot (TestTranscriptsAgainstDovecot). "!person" logs in, with a token, as somebody who holds a BAL of their own
+// ("!own BOX NAME" delivers to it), is writer of that of the tests, and reader of a third (newPersons).
 // A C line that ends in "{n}" or "{n+}" is followed by its literal on the next C line, as it stands.
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("../testdata/imap/*.txt")
@@ -47,7 +50,15 @@ func rawMessage(t *testing.T, name string) string {
 // playTranscript plays one, compressed from the login on where packed says so.
 func playTranscript(t *testing.T, script string, packed bool) {
 	clear := strings.Contains(script, "!clear")
-	w := newWorld(t, func(s *Server) { s.Implicit = !clear })
+	var w *world
+	asPerson := ""
+	if strings.Contains(script, "!person") {
+		var p *persons
+		p = newPersons(t)
+		w, asPerson = p.world, p.authenticate("")
+	} else {
+		w = newWorld(t, func(s *Server) { s.Implicit = !clear })
+	}
 	s := w.dial()
 	var other *session
 	var anyOrder []string
@@ -91,6 +102,12 @@ func playTranscript(t *testing.T, script string, packed bool) {
 			if strings.HasPrefix(rest, "LOGIN ") {
 				open()
 			}
+		case "!person":
+			s.ok(asPerson)
+			open()
+		case "!own":
+			box, name, _ := strings.Cut(rest, " ")
+			must[store.UID](t, "deliver")(w.deliverTo(must[store.BAL](t, "bal")(w.store.BAL(ownBAL)), prefix, box, rawMessage(t, name)))
 		case "!pack":
 			s.pack()
 		case "!tls":

@@ -147,7 +147,7 @@ func (c *checker) memory() {
 		// The commit is done, the publishing waits for our lock: memory is one group behind. Nothing to compare.
 		return
 	}
-	if len(m.bals) != len(d.bals) || len(m.boxes) != len(d.boxes) || !maps.Equal(m.sets, d.sets) || !maps.Equal(m.byAddr, d.byAddr) {
+	if len(m.bals) != len(d.bals) || len(m.boxes) != len(d.boxes) || !maps.Equal(m.sets, d.sets) || !maps.Equal(m.byAddr, d.byAddr) || !sameHolders(m.held, d.held) {
 		c.bad(13, "memory holds %d BALs and %d mailboxes, the index %d and %d", len(m.bals), len(m.boxes), len(d.bals), len(d.boxes))
 	}
 	for id, b := range d.bals {

@@ -18,6 +18,7 @@ type memory struct {
 	bals    map[BALID]*balState
 	byAddr  map[Address]BALID
 	domains map[string]int
+	held    map[string][]BALID // by id of the member in lower case: the BALs that have such a member
 	boxes   map[MailboxID]*boxState
 	words   map[KeywordSet][]string
 	sets    map[string]KeywordSet // by encoded keywords
@@ -49,7 +50,7 @@ type boxState struct {
 }
 
 func newMemory(keys *keyring) *memory {
-	return &memory{keys: keys, bals: map[BALID]*balState{}, byAddr: map[Address]BALID{}, domains: map[string]int{},
+	return &memory{keys: keys, bals: map[BALID]*balState{}, byAddr: map[Address]BALID{}, domains: map[string]int{}, held: map[string][]BALID{},
 		boxes: map[MailboxID]*boxState{}, words: map[KeywordSet][]string{}, sets: map[string]KeywordSet{},
 		rights: map[BALID]map[*Watcher]struct{}{}, news: map[BALID]map[*News]struct{}{}}
 }
@@ -81,6 +82,9 @@ func loadMemory(tx *bolt.Tx, keys *keyring) (*memory, error) {
 		}
 	}
 	m.setAside()
+	for id, b := range m.bals {
+		m.holders(id, nil, b.members)
+	}
 	return m, nil
 }
 
@@ -107,9 +111,15 @@ func newBALState(b BAL) *balState {
 }
 
 func (m *memory) setBAL(b *balState) {
-	if _, ok := m.bals[b.ID]; !ok && b.Address != "" {
+	old := m.bals[b.ID]
+	if old == nil && b.Address != "" {
 		m.byAddr[b.Address] = b.ID
 		m.domains[b.Address.Domain()]++
+	}
+	if old == nil {
+		m.holders(b.ID, nil, b.members)
+	} else {
+		m.holders(b.ID, old.members, b.members)
 	}
 	m.bals[b.ID] = b
 }

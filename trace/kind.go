@@ -135,7 +135,11 @@ const (
 	KeyDKIM        = "dkim"         // results of the signatures, in their order (RFC 8601, Section 2.7.1)
 	KeyHeaderFrom  = "header_from"  // whether From is bound to the peer's certificate, and its domain
 	KeyClass       = "class"        // who sends, for the policy: operator, patient, member
+	KeyToBAL       = "to_bal"       // BAL of the target mailbox, where it is another one
 )
+
+// NoteFurther is the KeyNote of logins to the BALs that come with the first of a session: it is one login of a person.
+const NoteFurther = "further"
 
 // keys is the closed list in printing and storing order.
 var keys = [...]string{
@@ -143,7 +147,7 @@ var keys = [...]string{
 	KeyListVersion, KeyDirectory, KeyPolicy, KeySource, KeyGeneration, KeyAge, KeyLive, KeyNote, KeySize,
 	KeyRecipients, KeyBlobSHA, KeyMessageID, KeyEnvID, KeyPrevious, KeyFaults, KeyFlags, KeyItems, KeyTo,
 	KeyToUIDs, KeyMethod, KeyClient, KeyRemote, KeyRole, KeyMember, KeyState, KeyDuration, KeyCount, KeyAct,
-	KeyVersion, KeyHeaderFrom, KeyDKIM, KeyClass,
+	KeyVersion, KeyHeaderFrom, KeyDKIM, KeyClass, KeyToBAL,
 }
 
 func keyIndex(key string) (int, bool) {

@@ -63,7 +63,9 @@ func (m *metrics) observe(e trace.Event) {
 		m.decide(e, times(e))
 		m.refused.WithLabelValues(codeLabel(e.Attr(trace.KeyCode))).Add(times(e))
 	case trace.Login:
-		m.logins.WithLabelValues("accepted").Inc()
+		if e.Attr(trace.KeyNote) != trace.NoteFurther {
+			m.logins.WithLabelValues("accepted").Inc()
+		}
 	case trace.LoginRefused:
 		m.logins.WithLabelValues("refused").Add(times(e))
 	case trace.Advised:
