@@ -177,6 +177,7 @@ func TestParse(t *testing.T) {
 		{"SEARCH", `FLAGGED SINCE 1-Feb-1994 NOT FROM "Smith"`, Search{Key: and(flag(Flagged),
 			Key{Op: KeySince, Date: day(1994, 2, 1)}, not(from("Smith")))}},
 		{"SEARCH", "CHARSET UTF-8 TEXT {6}\r\n\xd0\xbf\xd1\x80\xd0\xb8", Search{Key: and(Key{Op: KeyText, Text: "при"})}},
+		{"SEARCH", "TEXT \"\xe9t\xe9\" SUBJECT {2}\r\n\x9cu", Search{Key: and(Key{Op: KeyText, Text: "été"}, Key{Op: KeyHeader, Field: "SUBJECT", Text: "œu"})}}, // JavaMail
 		{"SEARCH", "RETURN (MIN COUNT) 2,4:* UNSEEN", Search{Extended: true, Return: ReturnMin | ReturnCount,
 			Key: and(Key{Op: KeySeq, Set: set(Range{2, 2}, Range{4, 0})}, not(flag(Seen)))}},
 		{"SEARCH", "RETURN () NEW", Search{Extended: true, Return: ReturnAll, Key: and(and(flag(Recent), not(flag(Seen))))}},
@@ -252,7 +253,7 @@ func TestParseRefuses(t *testing.T) {
 		"COPY":        {"1", "x y", "1 a b"},
 		"UID EXPUNGE": {"", "1 2", "*:", "-1", strings.Repeat("1,", 10000) + "1"},
 		"SEARCH": {"", "X", "FROM", "SINCE x", "SINCE 32-Jan-2020", "()", "(ALL", "NOT", "OR ALL", "LARGER -1", "KEYWORD \\Seen", "ALL ",
-			"RETURN (X) ALL", "RETURN (ALL)", "TEXT \"\xe9\"", "OLDER 0", "YOUNGER", "OLDER x", "EMAILID", "EMAILID a.b", "THREADID \"a\"", "SAVEDON x", ors.String() + "ALL", strings.Repeat("(", 100) + "ALL" + strings.Repeat(")", 100),
+			"RETURN (X) ALL", "RETURN (ALL)", "CHARSET UTF-8 TEXT \"\xe9\"", "CHARSET UTF-8 TEXT {1}\r\n\xe9", "OLDER 0", "YOUNGER", "OLDER x", "EMAILID", "EMAILID a.b", "THREADID \"a\"", "SAVEDON x", ors.String() + "ALL", strings.Repeat("(", 100) + "ALL" + strings.Repeat(")", 100),
 			strings.Repeat("ALL ", 1000) + "ALL"},
 		"SORT": {"", "ALL", "(DATE) ALL", "(DATE)", "() UTF-8 ALL", "(REVERSE) UTF-8 ALL", "(X) UTF-8 ALL", "(DATE) UTF-8", "(DATE) UTF-8 ALL ",
 			"RETURN (X) (DATE) UTF-8 ALL", "RETURN (ALL PARTIAL 1:2) (DATE) UTF-8 ALL", "(" + strings.Repeat("DATE ", 17) + "DATE) UTF-8 ALL"},

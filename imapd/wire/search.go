@@ -1,6 +1,11 @@
 package wire
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/text/encoding/charmap"
+)
 
 // flagKeys is the search keys that ask for a system flag; "UN" before them asks for its absence.
 var flagKeys = map[string]Flag{
@@ -23,8 +28,9 @@ var dateKeys = map[string]KeyOp{
 // searcher parses search keys; it counts them.
 type searcher struct {
 	*lexer
-	keys   int
-	modSeq bool
+	keys     int
+	modSeq   bool
+	declared bool // the charset has been named
 }
 
 // ParseSearch reads the arguments of SEARCH and UID SEARCH (RFC 9051, Section 6.4.4; RFC 3501 for RECENT, NEW and
@@ -135,7 +141,25 @@ func (l *searcher) charset() error {
 	if !strings.EqualFold(name, "UTF-8") && !strings.EqualFold(name, "US-ASCII") {
 		return ErrBadCharset
 	}
+	l.declared = true
 	return nil
+}
+
+// words reads the words that are looked for. Where no charset is named, what is not UTF-8 is read as windows-1252: JavaMail
+// 1.6 sends ISO-8859-1 after ENABLE UTF8=ACCEPT, and a BAD would keep those who write French from finding anything.
+func (l *searcher) words() (s string, err error) {
+	if l.declared {
+		return l.text()
+	}
+	if l.peek('"') {
+		s, err = l.unquoted()
+	} else {
+		s, err = l.astring()
+	}
+	if err == nil && !utf8.ValidString(s) {
+		s, err = charmap.Windows1252.NewDecoder().String(s)
+	}
+	return s, err
 }
 
 // key reads one search key; depth is how many parentheses, NOT and OR are around it.
@@ -254,7 +278,7 @@ func (l *searcher) hasArgument(w string) bool {
 // argument reads the argument of the key w.
 func (l *searcher) argument(w string) (k Key, err error) {
 	if k, ok := textKeys[w]; ok {
-		k.Text, err = l.text()
+		k.Text, err = l.words()
 		return k, err
 	}
 	if op, ok := dateKeys[w]; ok {
@@ -309,7 +333,7 @@ func (l *searcher) header() (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	text, err := l.text()
+	text, err := l.words()
 	return Key{Op: KeyHeader, Field: strings.ToUpper(name), Text: text}, err
 }
 
