@@ -118,30 +118,47 @@ func domainArgs(args []string) ([]string, error) {
 	return domains, nil
 }
 
+// srvFront is a front that records lead to.
+type srvFront struct {
+	service  string
+	priority uint16
+	hostname string
+	key      string   // of listen, for people
+	listen   []string // addresses where clients begin in clear
+}
+
+// srvFronts are those of the configuration. The front of applications stands on the addresses of that of persons, unless it has
+// its own.
+func (c *Config) srvFronts() []srvFront {
+	fronts := []srvFront{{"imap", srvPersons, c.Hostname, "imap.listen", c.IMAP.Listen}}
+	if a := c.IMAP.App; a != nil {
+		f := srvFront{"imap", srvApplications, a.Hostname, "imap.listen", c.IMAP.Listen}
+		if a.alone() {
+			f.key, f.listen = "imap.app.listen", a.Listen
+		}
+		fronts = append(fronts, f)
+	}
+	return fronts
+}
+
 // srvRecords are the records of every domain of ours.
 func (c *Config) srvRecords() ([]srvRecord, error) {
-	if len(c.IMAP.Listen) == 0 {
-		return nil, errors.New("imap.listen holds no address; expected one: clients of the trust space begin in clear (STARTTLS)")
-	}
-	port, err := portOf(c.IMAP.Listen[0])
-	if err != nil {
-		return nil, err
-	}
-	host := func(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
-	records := []srvRecord{{"imap", srvPersons, srvWeight, port, host(c.Hostname)}}
-	if a := c.IMAP.App; a != nil {
-		if a.alone() {
-			if len(a.Listen) == 0 {
-				return nil, errors.New("imap.app.listen holds no address; expected one: clients of the trust space begin in clear (STARTTLS)")
-			}
-			if port, err = portOf(a.Listen[0]); err != nil {
-				return nil, err
-			}
+	var records []srvRecord
+	for _, f := range c.srvFronts() {
+		if len(f.listen) == 0 {
+			return nil, fmt.Errorf("%s holds no address; expected one: clients of the trust space begin in clear (STARTTLS)", f.key)
 		}
-		records = append(records, srvRecord{"imap", srvApplications, srvWeight, port, host(a.Hostname)})
+		port, err := portOf(f.listen[0])
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, srvRecord{f.service, f.priority, srvWeight, port, lowerHost(f.hostname)})
 	}
 	return records, nil
 }
+
+// lowerHost is a host name as it stands in records.
+func lowerHost(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 // portOf is the port of host:port, whose port may be a name.
 func portOf(addr string) (uint16, error) {
