@@ -6,11 +6,11 @@ FUZZTIME      ?= 5m
 BENCHTIME     ?= 2s
 
 # Programs that the tests drive, and the Debian packages that bring them.
-TEST_PROGRAMS := slapd slapadd ldapsearch mbsync offlineimap mutt s-nail curl swaks openssl xz script systemd-analyze cc strace
+TEST_PROGRAMS := slapd slapadd ldapsearch mbsync offlineimap mutt s-nail curl swaks openssl xz script systemd-analyze cc strace thunderbird
 # Node comes with npm in some distributions and apart in others: its packages are asked for only where the programs are missing.
 NODE_PROGRAMS := node npm
 NODE_PACKAGES := nodejs npm
-TEST_PACKAGES := slapd ldap-utils isync offlineimap3 mutt s-nail curl swaks libnet-ssleay-perl openssl xz-utils dovecot-imapd bsdutils procps systemd gcc libc6-dev strace
+TEST_PACKAGES := slapd ldap-utils isync offlineimap3 mutt s-nail curl swaks libnet-ssleay-perl openssl xz-utils dovecot-imapd bsdutils procps systemd gcc libc6-dev strace thunderbird
 
 .PHONY: build test tools vet staticcheck unit fuzz crash bench scale bench-target demo clean
 
