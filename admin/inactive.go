@@ -15,14 +15,14 @@ import (
 // maxInactiveDays bounds the days asked for: a hundred years.
 const maxInactiveDays = 36_500
 
-// Inactive says which active BALs nobody has logged in to for so many days.
+// Inactive says which active BALs nobody has used for so many days.
 type Inactive struct {
 	Days int           `json:"days"`
 	BALs []InactiveBAL `json:"bals"` // those that are silent the longest first
-	// Unknown counts the BALs of which no login is known, and which the trace does not cover for so many days: it was begun
-	// anew, at TraceSince.
+	// Unknown counts the older BALs that were not used either, as far as is known, but whose days are counted from later on,
+	// the last of them from KnownSince: they became active then, or their records were made anew (mssd fsck --rebuild).
 	Unknown    int       `json:"unknown"`
-	TraceSince time.Time `json:"trace_since,omitzero"`
+	KnownSince time.Time `json:"known_since,omitzero"`
 }
 
 // InactiveBAL is one of them.
@@ -30,8 +30,9 @@ type InactiveBAL struct {
 	Address   string     `json:"address"`
 	Kind      string     `json:"kind"`
 	Listing   string     `json:"listing"`
-	LastLogin *time.Time `json:"last_login,omitempty"` // none is known
-	Since     time.Time  `json:"since"`                // no login since: that one, or the BAL was made, or the trace begins
+	LastLogin *time.Time `json:"last_login,omitempty"` // or reading of mail, up to an hour behind; none is known
+	Since     time.Time  `json:"since"`                // no login since: that one, or the BAL became active, or nobody knows more
+	Noticed   *time.Time `json:"noticed,omitempty"`    // when a notice of it came into its INBOX
 	Messages  int64      `json:"messages"`
 }
 
@@ -45,35 +46,35 @@ func (s *Server) inactive(r *http.Request) (any, error) {
 	if err != nil || days < 1 || days > maxInactiveDays {
 		return nil, badRequest("%q; expected a number of days, 1 to %d", r.URL.Query().Get("days"), maxInactiveDays)
 	}
-	logins, err := s.Store.LastLogins(r.Context())
+	bals, err := s.Store.Usage(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	doc := silent(s.Store.BALs(), logins, s.Now(), days)
+	doc := silent(bals, s.Now(), days)
 	s.Store.Record(event(r, trace.Admin, "bal inactive", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(len(doc.BALs))}))
 	return doc, nil
 }
 
-// silent picks the active BALs without a login for so many days.
-func silent(bals []store.BAL, logins store.Logins, now time.Time, days int) Inactive {
-	doc := Inactive{Days: days, BALs: []InactiveBAL{}, TraceSince: logins.Since}
+// silent picks the active BALs that nobody has used for so many days.
+func silent(bals []store.BAL, now time.Time, days int) Inactive {
+	doc := Inactive{Days: days, BALs: []InactiveBAL{}}
 	before := now.AddDate(0, 0, -days)
 	for _, b := range bals {
-		if b.State != store.Active {
-			continue
+		one := InactiveBAL{Address: string(b.Address), Kind: b.Kind.String(), Listing: b.Listing.String(), Messages: b.Messages, Since: b.Silent()}
+		if !b.Use.Last.IsZero() {
+			one.LastLogin = &b.Use.Last
 		}
-		one := InactiveBAL{Address: string(b.Address), Kind: b.Kind.String(), Listing: b.Listing.String(), Messages: b.Messages, Since: b.Created}
-		last, known := logins.Last[b.Address]
-		if known {
-			one.LastLogin, one.Since = &last, last
-		} else if logins.Since.After(one.Since) {
-			one.Since = logins.Since
+		if !b.Use.Noticed.IsZero() {
+			one.Noticed = &b.Use.Noticed
 		}
 		switch {
-		case !one.Since.After(before):
+		case b.Inactive(now, days):
 			doc.BALs = append(doc.BALs, one)
-		case !known && !b.Created.After(before):
+		case b.State == store.Active && b.Use.Last.IsZero() && b.Use.Since.After(b.Created) && !b.Created.After(before):
 			doc.Unknown++
+			if b.Use.Since.After(doc.KnownSince) {
+				doc.KnownSince = b.Use.Since
+			}
 		}
 	}
 	slices.SortFunc(doc.BALs, func(a, b InactiveBAL) int {

@@ -26,7 +26,9 @@ func (a *apply) putBAL(op PutBAL, res *OpResult) error {
 		if op.BAL.Kind != 0 && op.BAL.Kind != w.Kind {
 			return ErrBALFixed
 		}
+		before := w.State
 		w.State, w.Listing = cmp.Or(op.BAL.State, w.State), cmp.Or(op.BAL.Listing, w.Listing)
+		w.activated(before, a.now)
 		w.Structure = op.BAL.Structure
 		w.QuotaOctets, w.QuotaMessages = op.BAL.QuotaOctets, op.BAL.QuotaMessages
 		res.BAL = w.ID
@@ -47,6 +49,7 @@ func (a *apply) createBAL(b BAL, res *OpResult) error {
 	}
 	a.sys.LastBAL = id
 	b.ID, b.Created, b.Octets, b.Messages, b.HeldSince = id, a.now.Truncate(time.Second), 0, 0, time.Time{}
+	b.Use = Use{Since: seconds(b.Created)}
 	if err := a.s.keys.newBAL(&b); err != nil {
 		return err
 	}
@@ -103,7 +106,9 @@ func (a *apply) setBALState(op SetBALState, res *OpResult) error {
 	if err != nil {
 		return err
 	}
+	before := w.State
 	w.State, res.BAL = op.State, w.ID
+	w.activated(before, a.now)
 	return nil
 }
 

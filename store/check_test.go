@@ -79,7 +79,7 @@ func TestCheckFinds(t *testing.T) {
 		{"body counts too many", change("blob", func(v []byte) []byte { v[1]++; return v }), 7},
 		{"size of a row", change("row", func(v []byte) []byte { v[37]++; return v }), 8},
 		{"keyword set gone", change("row", func(v []byte) []byte { v[21] = 99; return v }), 9},
-		{"BAL counts too many", change("bal", func(v []byte) []byte { v[len(v)-11] += 2; return v }), 5},
+		{"BAL counts too many", change("bal", func(v []byte) []byte { v[len(v)-48] += 2; return v }), 5},
 		{"two mailboxes of one name", func(tx *bolt.Tx) error {
 			b := tx.Bucket([]byte("mailbox"))
 			c := b.Cursor()

@@ -231,9 +231,12 @@ func encodeBAL(r BAL) []byte {
 		b = binary.AppendVarint(b, n)
 	}
 	b = appendTime(b, r.HeldSince)
-	if d := r.Destroyed; !d.At.IsZero() {
+	if d := r.Destroyed; !d.At.IsZero() || r.Use != (Use{}) {
 		b = append(appendTime(b, d.At), boolByte(d.KeyGone)|boolByte(d.Wiped)<<1)
 		b = binary.AppendUvarint(b, d.Commit)
+	}
+	if u := r.Use; u != (Use{}) {
+		b = appendTime(appendTime(appendTime(b, u.Since), u.Last), u.Noticed)
 	}
 	return b
 }
@@ -256,6 +259,12 @@ func decodeBAL(k, v []byte) (BAL, error) {
 	}
 	if d.more() {
 		r.Destroyed.Commit = d.u()
+	}
+	if r.Destroyed.At.IsZero() {
+		r.Destroyed = Destruction{} // only what comes behind it is there
+	}
+	if d.more() {
+		r.Use = Use{Since: d.time(), Last: d.time(), Noticed: d.time()}
 	}
 	if (r.State == Destroyed) == r.Destroyed.At.IsZero() {
 		d.bad = true

@@ -86,6 +86,10 @@ func TestRecords(t *testing.T) {
 	if got, err := decodeBAL(keyBAL(1), encodeBAL(bal)); got != bal || err != nil {
 		t.Errorf("%+v %v", got, err)
 	}
+	bal.Use = Use{Since: now, Noticed: now}
+	if got, err := decodeBAL(keyBAL(1), encodeBAL(bal)); got != bal || err != nil {
+		t.Errorf("%+v %v", got, err)
+	}
 	m := Member{ID: "rpps:1", Role: Writer, From: now, PasswordHash: "h", Ended: true}
 	if id, got, err := decodeMember(keyMember(4, m.ID), encodeMember(m)); id != 4 || got != m || err != nil {
 		t.Errorf("%+v %v", got, err)

@@ -48,6 +48,7 @@ func (a *apply) event(e trace.Event) error {
 		return err
 	}
 	a.sys.LastSeq++
+	a.used(e)
 	if err := a.put(bktTrace, keySeq(e.Seq), v); err != nil || a.s.opt.Observe == nil {
 		return err
 	}

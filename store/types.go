@@ -136,6 +136,7 @@ type BAL struct {
 	HeldSince time.Time
 	// Destroyed says how far the destruction of the BAL has come; zero where it was not destroyed.
 	Destroyed Destruction
+	Use       Use // when it was last used; the store's
 }
 
 // Destruction says how far the destruction of a BAL has come. At, KeyGone and Wiped come in this order.

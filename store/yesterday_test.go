@@ -33,7 +33,7 @@ func TestStoreOfYesterday(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for bucket, added := range map[string]int{"row": 8, "mailbox": 1, "bal": 10} {
+		for bucket, added := range map[string]int{"row": 8, "mailbox": 1, "bal": 47} {
 			bk := tx.Bucket([]byte(bucket))
 			old := map[string][]byte{}
 			c := bk.Cursor()

@@ -14,8 +14,8 @@ func newBALInactive() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "inactive [--days 365]",
 		Short: "List the active BALs that nobody has logged in to for so many days",
-		Long: "List the active BALs that nobody has logged in to for so many days, those that are silent the longest first. It reads the whole\n" +
-			"trace; where that was begun anew (mssd fsck --rebuild), BALs without a login since are counted as unknown until it covers the days.",
+		Long: "List the active BALs that nobody has logged in to, or read, for so many days, those that are silent the longest first. A BAL is\n" +
+			"counted from the moment it was made or became active again; after mssd fsck --rebuild, from then on.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			got, err := ask.client().Inactive(cmd.Context(), days)
@@ -24,16 +24,16 @@ func newBALInactive() *cobra.Command {
 			}
 			return ask.print(cmd.OutOrStdout(), got, func(w io.Writer) {
 				if len(got.BALs) > 0 {
-					row(w, "ADDRESS", "KIND", "LISTING", "LAST LOGIN", "SILENT SINCE", "MESSAGES")
+					row(w, "ADDRESS", "KIND", "LISTING", "LAST LOGIN", "SILENT SINCE", "NOTICED", "MESSAGES")
 				}
 				for _, b := range got.BALs {
-					row(w, b.Address, b.Kind, b.Listing, day(b.LastLogin), b.Since.UTC().Format(time.RFC3339), b.Messages)
+					row(w, b.Address, b.Kind, b.Listing, day(b.LastLogin), b.Since.UTC().Format(time.RFC3339), day(b.Noticed), b.Messages)
 				}
 				if len(got.BALs) == 0 {
 					fmt.Fprintf(w, "no active BAL is known to be without a login for %s\n", counted(got.Days, "day", "days"))
 				}
 				if got.Unknown > 0 {
-					fmt.Fprintf(w, "%s not known: no login since the trace begins, at %s\n", counted(got.Unknown, "BAL is", "BALs are"), got.TraceSince.UTC().Format(time.RFC3339))
+					fmt.Fprintf(w, "%s without a login, counted only since then: %s at the latest\n", counted(got.Unknown, "older BAL is", "older BALs are"), got.KnownSince.UTC().Format(time.RFC3339))
 				}
 			})
 		},
