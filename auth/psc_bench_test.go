@@ -7,6 +7,8 @@ import (
 
 	"mssd/auth"
 	"mssd/auth/psctest"
+	"mssd/store"
+	"mssd/store/storetest"
 )
 
 // BenchmarkWarmToken is a login with a token that was found good a moment ago.
@@ -17,6 +19,24 @@ func BenchmarkWarmToken(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := w.login(pharmacy, token); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkWarmTokenOfPerson is the same for somebody who comes as themselves, beside 2,000 BALs of others.
+func BenchmarkWarmTokenOfPerson(b *testing.B) {
+	w := newPSC(b, nil)
+	for i := range 2000 {
+		a := store.Address(fmt.Sprintf("x%d@officine.test", i))
+		storetest.AddBAL(b, w.st, a, store.ORG)
+		w.commit(store.PutMember{Address: a, Member: store.Member{ID: fmt.Sprintf("rpps:%011d", i), Role: store.Owner}})
+	}
+	token := w.p.Token(psctest.Claims{Username: anneID})
+	w.in("", token)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := w.login("", token); err != nil {
 			b.Fatal(err)
 		}
 	}

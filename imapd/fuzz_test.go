@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mssd/auth/psctest"
 )
 
 // FuzzSession sends any octets in each state: no panic, every line that comes back ends in CRLF, and the next NOOP is
@@ -21,7 +23,7 @@ func FuzzSession(f *testing.F) {
 		}
 		for l := range strings.SplitSeq(string(b), "\n") {
 			if text, ok := strings.CutPrefix(l, "C: "); ok {
-				for st := range uint8(4) {
+				for st := range uint8(6) {
 					f.Add(st, text+"\r\n")
 				}
 			}
@@ -35,7 +37,8 @@ func FuzzSession(f *testing.F) {
 	f.Add(uint8(3), "a ENABLE UTF8=ACCEPT\r\nb REPLACE 1 INBOX UTF8 (~{4}\r\nabcd)\r\nc SEARCH CHARSET UTF-8 ALL\r\n")
 	f.Add(uint8(1), "a ENABLE UTF8=ACCEPT\r\nb CREATE \"\xe9\"\r\nc LIST \"\" \"\xc3\xa9*\"\r\n")
 	f.Add(uint8(3), "a UID FETCH 1:* (BODY[1.2.HEADER.FIELDS (a b)]<1.2>)\r\n")
-	w := newWorld(f, func(s *Server) { s.MaxConnsPerAddr, s.IdleTime, s.LoginTime = 1000, 2*time.Second, 2*time.Second })
+	p := newPersons(f, func(s *Server) { s.MaxConnsPerAddr, s.IdleTime, s.LoginTime = 1000, 2*time.Second, 10*time.Second })
+	w, asPerson := p.world, "AUTHENTICATE XOAUTH2 "+xoauth2("", p.provider.Token(psctest.Claims{NameID: hugoID, Username: hugoID, Expires: time.Now().Add(23 * time.Hour)}))
 	w.deliver("INBOX", mail)
 	w.deliver("INBOX", multipart)
 	f.Fuzz(func(t *testing.T, st uint8, input string) {
@@ -49,10 +52,16 @@ func FuzzSession(f *testing.F) {
 		defer nc.Close()
 		s := newSession(t, nc)
 		s.line()
-		if st%4 > 0 {
+		switch st % 6 {
+		case 0:
+		case 4, 5:
+			s.ok(asPerson)
+		default:
 			s.ok(`LOGIN "` + ownerName + `" "` + password + `"`)
 		}
-		switch st % 4 {
+		switch st % 6 {
+		case 5:
+			s.ok(`SELECT "` + inWritten + `INBOX"`)
 		case 2:
 			s.ok("EXAMINE INBOX")
 		case 3:

@@ -34,7 +34,7 @@ type persons struct {
 	ahead    atomic.Int64 // of the clock of auth, nanoseconds
 }
 
-func newPersons(t testing.TB) *persons {
+func newPersons(t testing.TB, change ...func(*Server)) *persons {
 	t.Helper()
 	p := &persons{provider: psctest.New(t)}
 	psc := must[*auth.PSC](t, "psc")(auth.NewPSC(p.provider.Config()))
@@ -43,6 +43,9 @@ func newPersons(t testing.TB) *persons {
 		s.Auth = auth.New(auth.Config{Store: s.Store, Argon: auth.Params{Time: 1, MemoryKiB: 64, Threads: 1}, Log: s.Log, PSC: psc, MaxSession: 24 * time.Hour,
 			Now: func() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }})
 		s.Mechanisms = []string{auth.XOAuth2, auth.OAuthBearer, auth.Plain}
+		for _, f := range change {
+			f(s)
+		}
 	})
 	for _, b := range []struct {
 		a    store.Address
