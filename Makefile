@@ -7,10 +7,13 @@ BENCHTIME     ?= 2s
 
 # Programs that the tests drive, and the Debian packages that bring them.
 TEST_PROGRAMS := slapd slapadd ldapsearch mbsync offlineimap mutt s-nail curl swaks openssl xz script systemd-analyze cc strace thunderbird
-# Node comes with npm in some distributions and apart in others: its packages are asked for only where the programs are missing.
+# Node comes with npm in some distributions and apart in others, and Java from many hands: their packages are asked for only where the programs are missing.
 NODE_PROGRAMS := node npm
 NODE_PACKAGES := nodejs npm
 TEST_PACKAGES := slapd ldap-utils isync offlineimap3 mutt s-nail curl swaks libnet-ssleay-perl openssl xz-utils dovecot-imapd bsdutils procps systemd gcc libc6-dev strace thunderbird
+
+JAVA_PROGRAMS := java javac
+JAVA_PACKAGES := default-jdk-headless
 
 .PHONY: build test tools vet staticcheck unit fuzz crash bench scale bench-target demo clean
 
@@ -23,6 +26,7 @@ test: tools vet staticcheck unit
 tools:
 	@sh .ci/tools "$(TEST_PROGRAMS)" "$(TEST_PACKAGES)"
 	@sh .ci/tools "$(NODE_PROGRAMS)" "" "$(NODE_PACKAGES)"
+	@sh .ci/tools "$(JAVA_PROGRAMS)" "libmail-java" "$(JAVA_PACKAGES)"
 
 vet:
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }

@@ -55,6 +55,34 @@ func imapflow(t *testing.T) (dir string) {
 	return dir
 }
 
+// listen runs a client that says what it sees, a JSON value ["step", value] a line, and tells at of each step. A step
+// "error" fails the test.
+func listen(t *testing.T, cmd *exec.Cmd, at func(step string)) (said map[string]any) {
+	t.Helper()
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	said = map[string]any{}
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		var step [2]any
+		name := ""
+		if err := json.Unmarshal(lines.Bytes(), &step); err == nil {
+			name, _ = step[0].(string)
+		}
+		if name == "" {
+			t.Errorf("the client said %q", lines.Text())
+			continue
+		}
+		said[name] = step[1]
+		at(name)
+	}
+	if err := cmd.Wait(); err != nil || said["error"] != nil {
+		t.Fatalf("%v; %v", err, said["error"])
+	}
+	return said
+}
+
 // TestImapflow drives the daemon with the IMAP client of Node that much software is made with: it reads, downloads, flags,
 // searches, stores, moves, and is told of a new letter.
 func TestImapflow(t *testing.T) {
@@ -88,25 +116,11 @@ func TestImapflow(t *testing.T) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, node, script, port, user, h.path("anchors.pem"))
 	cmd.Env = append(os.Environ(), "NODE_PATH="+filepath.Join(lib, "node_modules"), "PASSWORD="+password)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	said := map[string]any{}
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		var step [2]any
-		if err := json.Unmarshal(lines.Bytes(), &step); err != nil {
-			t.Errorf("the client said %q", lines.Text())
-			continue
-		}
-		said[step[0].(string)] = step[1]
-		if step[0] == "waiting" {
+	said := listen(t, cmd, func(step string) {
+		if step == "waiting" {
 			send(3)
 		}
-	}
-	if err := cmd.Wait(); err != nil || said["error"] != nil {
-		t.Fatalf("%v; %v", err, said["error"])
-	}
+	})
 	sum := sha256.Sum256(first)
 	message := func(uid int, subject string) any {
 		size := float64(len(first) + (len(letter(uid-1, 3000+uid-1, officine)) - len(letter(0, 3000, officine))))
