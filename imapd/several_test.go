@@ -233,6 +233,10 @@ func TestMoveBetweenBALs(t *testing.T) {
 	if own, all := p.in(ownBAL), p.in(balAddress); own.Messages != 1 || all.Messages != 1 || own.Octets != all.Octets {
 		t.Errorf("the BALs hold %d and %d messages, %d and %d octets", own.Messages, all.Messages, own.Octets, all.Octets)
 	}
+	// The team of the BAL that it left can have it back.
+	if n, _, err := p.store.CountExpunged(p.bal.ID); n != 1 || err != nil {
+		t.Errorf("%d messages can be brought back where it was, %v", n, err)
+	}
 	s.ok("SELECT INBOX")
 	if un := s.ok("FETCH 1 BODY[]"); !strings.HasSuffix(strings.Join(un[:1], ""), prefix+multipart+")") {
 		s.fail("read in the other BAL: %q", un)

@@ -204,10 +204,8 @@ func (a *apply) copyRow(old Row, src, dst *boxWork, srcBAL, dstBAL *balWork, mov
 	if free {
 		return a.dropRow(src, srcBAL, &old)
 	}
-	if srcBAL.Held() { // nothing of it is lost
-		return a.expungeRow(src, srcBAL, &old)
-	}
-	return a.removeRow(src, srcBAL, &old)
+	// The BAL that it leaves loses it, and those who share that BAL may want it back.
+	return a.expungeRow(src, srcBAL, &old)
 }
 
 // entomb remembers that UIDs went, at a new HIGHESTMODSEQ, and forgets the oldest entry when there are too many.

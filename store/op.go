@@ -145,7 +145,7 @@ type (
 		To   Ref
 		All  bool // ErrNoMessage unless every one of Runs exists
 	}
-	// Move moves the messages that exist among Runs (RFC 6851).
+	// Move moves the messages that exist among Runs (RFC 6851). A BAL that they leave can have them back for some time (Undelete).
 	Move struct {
 		From Ref
 		Runs []Run
