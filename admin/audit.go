@@ -23,6 +23,7 @@ var routeActs = map[string]string{
 	"POST /v1/bals/{address}/members":        "member add",
 	"DELETE /v1/bals/{address}/members/{id}": "member end",
 	"GET /v1/inactive":                       "bal inactive",
+	"POST /v1/inactive/notices":              "bal inactive, notify",
 	"GET /v1/bals/{address}/history":         "bal history",
 	"GET /v1/bals/{address}/expunged":        "bal deleted",
 	"PUT /v1/bals/{address}/state":           "bal state",

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"mssd/delivery"
 	"mssd/directory/whitelist"
 	"mssd/tlsconf"
 	"mssd/trace"
@@ -37,6 +38,7 @@ var auditRows = map[string]auditRow{
 	"POST /v1/bals/{address}/members":        {"/v1/bals/" + auditBAL + "/members", `{"id":"local:anne"}`, "member add", true, "/v1/bals/" + auditBAL + "/members", `{"id":"local:anne"}`},
 	"DELETE /v1/bals/{address}/members/{id}": {"/v1/bals/" + auditBAL + "/members/local:anne", "", "member end", true, "/v1/bals/" + auditBAL + "/members/local:x", ""},
 	"GET /v1/inactive":                       {"/v1/inactive?days=1", "", "bal inactive", false, "/v1/inactive", ""},
+	"POST /v1/inactive/notices":              {"/v1/inactive/notices", `{"days":1}`, "bal inactive, notify", false, "/v1/inactive/notices", `{}`},
 	"GET /v1/bals/{address}/history":         {"/v1/bals/" + auditBAL + "/history", "", "bal history", true, "/v1/bals/x@y.example/history", ""},
 	"GET /v1/bals/{address}/expunged":        {"/v1/bals/" + auditBAL + "/expunged", "", "bal deleted", true, "/v1/bals/" + auditBAL + "/expunged?after=x", ""},
 	"PUT /v1/bals/{address}/state":           {"/v1/bals/" + auditBAL + "/state", `{"state":"suspended"}`, "bal suspend", true, "/v1/bals/" + auditBAL + "/state", `{"state":"open"}`},
@@ -124,7 +126,10 @@ func TestEveryRequestIsTraced(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, _ := mirror(t, "a@x.test|ORG|1|1||||||||")
-	h := open(t, func(s *Server) { s.Directory, s.List, s.Partners = d, keeper, whitelist.OpenPartners(dir, nil, nil) })
+	h := open(t, func(s *Server) {
+		s.Directory, s.List, s.Partners = d, keeper, whitelist.OpenPartners(dir, nil, nil)
+		s.Notices = &delivery.InactivityNotices{Store: s.Store, Hostname: "mx.test"}
+	})
 	patterns := h.server.routes().patterns
 	slices.Sort(patterns)
 	for _, p := range patterns {

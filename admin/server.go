@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mssd/auth"
+	"mssd/delivery"
 	"mssd/directory"
 	"mssd/directory/whitelist"
 	"mssd/store"
@@ -62,6 +63,8 @@ type Server struct {
 	Dates     func() []tlsconf.Date // what ends and when, the soonest first; nil: nobody knows
 	Log       *slog.Logger
 	Now       func() time.Time // nil: time.Now
+
+	Notices *delivery.InactivityNotices // tells BALs that nobody uses of it; nil: nobody does
 
 	// MaxImport is the most octets of an imported message; 0: 100 MiB.
 	MaxImport int64
@@ -254,7 +257,7 @@ type handler func(*http.Request) (any, error)
 
 // mayLast are the requests that a big store or BAL makes long. They end when the command goes away.
 var mayLast = map[string]bool{"POST /v1/fsck": true, "POST /v1/sweep": true, "POST /v1/bals/{address}/undelete": true,
-	"GET /v1/bals/{address}": true, "GET /v1/bals/{address}/history": true, "GET /v1/inactive": true, "GET /v1/bals/{address}/expunged": true}
+	"GET /v1/bals/{address}": true, "GET /v1/bals/{address}/history": true, "GET /v1/inactive": true, "POST /v1/inactive/notices": true, "GET /v1/bals/{address}/expunged": true}
 
 // router is a mux that knows its patterns; each request is recorded.
 type router struct {
@@ -280,6 +283,7 @@ func (s *Server) routes() *router {
 		"POST /v1/bals/{address}/members":        s.memberAdd,
 		"DELETE /v1/bals/{address}/members/{id}": s.memberEnd,
 		"GET /v1/inactive":                       s.inactive,
+		"POST /v1/inactive/notices":              s.notifyInactive,
 		"GET /v1/bals/{address}/history":         s.history,
 		"GET /v1/bals/{address}/expunged":        s.deleted,
 		"PUT /v1/bals/{address}/state":           s.setState,

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mssd/delivery"
 	"mssd/directory/whitelist"
 	"mssd/store"
 	"mssd/tlsconf"
@@ -128,6 +129,12 @@ func checkFiles(c *Config) (faults, absent []fault) {
 	if c.Store.MasterKey != "" {
 		look("store.master_key", []string{c.Store.MasterKey}, "serve --create makes it, or mssd keys make", func() error {
 			_, err := store.CheckMasterKey(c.Store.MasterKey)
+			return err
+		})
+	}
+	if f := c.BAL.InactivityNoticeFile; f != "" {
+		look("bal.inactivity_notice_file", []string{f}, "no notices of inactivity are sent until it is", func() error {
+			_, err := delivery.NoticeFile(f)
 			return err
 		})
 	}

@@ -18,6 +18,7 @@ type Config struct {
 	DataDir string `toml:"data_dir"`
 
 	Store     StoreConfig     `toml:"store"`
+	BAL       BALConfig       `toml:"bal"`
 	Log       LogConfig       `toml:"log"`
 	SMTP      SMTPConfig      `toml:"smtp"`
 	IMAP      IMAPConfig      `toml:"imap"`
@@ -63,6 +64,16 @@ type RetentionConfig struct {
 func (r RetentionConfig) days() map[string]uint32 {
 	const day = 24 * time.Hour
 	return map[string]uint32{`\Trash`: uint32(time.Duration(r.Trash) / day), `\Junk`: uint32(time.Duration(r.Junk) / day)}
+}
+
+// BALConfig is about all BALs.
+type BALConfig struct {
+	// InactivityNoticeDays is after how many days without a login a BAL is told of it by a mail into its INBOX, once until it is
+	// used again. 0: never. Optional.
+	InactivityNoticeDays int `toml:"inactivity_notice_days"`
+	// InactivityNoticeFile is the text of that mail: a line "Objet: …", an empty line and the text, UTF-8; {bal}, {jours} and
+	// {depuis} stand for the address, the days and the date of the last use. Optional: a French text of ours.
+	InactivityNoticeFile string `toml:"inactivity_notice_file"`
 }
 
 // LogConfig says how the daemon speaks on standard error.

@@ -37,6 +37,7 @@ func (c *Config) check(known []fault) []fault {
 	k.duration("store.backup_max_age", c.Store.BackupMaxAge, 0, 3650*24*time.Hour)
 	k.days("store.retention.trash", c.Store.Retention.Trash)
 	k.days("store.retention.junk", c.Store.Retention.Junk)
+	k.between("bal.inactivity_notice_days", int64(c.BAL.InactivityNoticeDays), 0, 36_500)
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "text", "json")
 	c.checkSMTP(k)

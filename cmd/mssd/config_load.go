@@ -162,7 +162,7 @@ func (c *Config) listAnchors() []string {
 
 // paths are all file names of the configuration.
 func (c *Config) paths() []*string {
-	ps := []*string{&c.DataDir, &c.Store.MasterKey, &c.SMTP.Cert, &c.SMTP.Key, &c.IMAP.Cert, &c.IMAP.Key, &c.WhiteList.File, &c.Admin.Socket}
+	ps := []*string{&c.DataDir, &c.Store.MasterKey, &c.BAL.InactivityNoticeFile, &c.SMTP.Cert, &c.SMTP.Key, &c.IMAP.Cert, &c.IMAP.Key, &c.WhiteList.File, &c.Admin.Socket}
 	lists := [][]string{c.Trust.Anchors, c.Trust.CRLs, c.WhiteList.Anchors}
 	if l := c.Directory.LDAP; l != nil {
 		ps = append(ps, &l.PasswordFile, &l.Cert, &l.Key)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"math"
@@ -116,6 +117,9 @@ func (m *metrics) gauges(d *daemon) {
 	gauge("mssd_degraded", "Number of reasons for which the daemon is degraded.", func() float64 { return float64(len(d.Degraded())) })
 	m.endings(d)
 	gauge("mssd_bals", "BALs held.", func() float64 { return float64(len(d.store.BALs())) })
+	gauge("mssd_bals_inactive", "Active BALs without a login for bal.inactivity_notice_days, or 365 days where that is 0.", func() float64 {
+		return inactiveBALs(d.store, cmp.Or(d.cfg.BAL.InactivityNoticeDays, inactiveDays))
+	})
 	gauge("mssd_trace_dropped", "Events of the trace that found no room since the start.", func() float64 { return float64(d.store.Dropped()) })
 	gauge("mssd_disk_free_octets", "Free space on the disk of the store.", func() float64 {
 		free, err := d.store.FreeSpace()

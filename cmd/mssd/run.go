@@ -260,6 +260,7 @@ func (d *daemon) makeFronts() {
 	d.admin = &admin.Server{
 		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Auth: d.auth, Argon: argon,
 		AllowUIDs: c.Admin.AllowUIDs, CertKinds: logins.CertKinds, Version: versionText(), Log: d.log.With("front", "admin"),
+		Notices:  &delivery.InactivityNotices{Store: d.store, Hostname: c.Hostname, File: c.BAL.InactivityNoticeFile},
 		Dates:    func() []tlsconf.Date { return d.dates(time.Now()) },
 		Warnings: func() []string { return append(nonEmpty(keyWarning(c)), nonEmpty(d.noFiles)...) },
 		// Whatever a front has taken can come back, with what stands before it.
@@ -347,6 +348,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	feeds.Go(func() error { d.dir.Run(background); return nil })
 	feeds.Go(func() error { d.watch(background); return nil })
 	feeds.Go(func() error { d.lookNowAndThen(background); return nil })
+	feeds.Go(func() error { d.notifyInactive(background); return nil })
 	d.announce()
 
 	var failure error
