@@ -102,7 +102,7 @@ func (c *conn) messages(set wire.Set, uid bool) ([]store.Run, error) {
 func (f *fetch) plan() {
 	for _, it := range f.args.Items {
 		switch it.Kind {
-		case wire.FetchEnvelope, wire.FetchBody, wire.FetchBodyStructure:
+		case wire.FetchEnvelope, wire.FetchBody, wire.FetchBodyStructure, wire.FetchThreadID:
 			f.meta = true
 		case wire.FetchPreview:
 			f.meta, f.body = true, true
@@ -194,7 +194,10 @@ func (f *fetch) open(m *source) (err error) {
 			}
 		}
 	}
-	return nil
+	if f.has(wire.FetchThreadID) {
+		m.thread, err = f.fetchThread(m)
+	}
+	return err
 }
 
 // item writes one data item with its name.
@@ -230,7 +233,7 @@ func (f *fetch) item(m *source, it wire.FetchItem) error {
 		case wire.FetchEmailID:
 			return append(append(append(b, "EMAILID ("...), f.emailID(m.row)...), ')')
 		case wire.FetchThreadID:
-			return append(b, "THREADID NIL"...)
+			return append(append(append(b, "THREADID ("...), m.thread...), ')')
 		}
 		return b
 	})
@@ -302,6 +305,7 @@ type source struct {
 	meta    *message.Meta
 	content *store.Content
 	decoded map[string]decodedPart // by part number
+	thread  string                 // its name, where it was asked for
 }
 
 func (m *source) close() {

@@ -82,7 +82,7 @@ func (c *conn) compile(k wire.Key) (judge, error) {
 	case wire.KeyEmailID:
 		return rowJudge(func(r store.Row) bool { return c.emailID(r) == k.Text }), nil
 	case wire.KeyThreadID:
-		return rowJudge(func(store.Row) bool { return false }), nil // RFC 8474, Section 5.2: no thread has a name here
+		return c.threadJudge(k.Text), nil
 	case wire.KeyBefore, wire.KeyOn, wire.KeySince:
 		return rowJudge(func(r store.Row) bool { return dayMatches(k.Op, r.Date.UTC(), k.Date) }), nil
 	case wire.KeySentBefore, wire.KeySentOn, wire.KeySentSince:

@@ -89,10 +89,11 @@ func (s *search) nodes(rows []store.Row, references bool) ([]*node, error) {
 func (s *search) references(rows []store.Row, keys []message.SortKeys, nodes []*node, left int) error {
 	for i, r := range rows {
 		s.progress(0)
-		ids, err := s.referencesField(r)
+		field, err := s.referencesOf(r)
 		if err != nil && !isUnreadable(err) {
 			return err
 		}
+		ids := messageIDs(field)
 		n := nodes[i]
 		for _, id := range ids[max(0, len(ids)-max(left, 1)):] {
 			n.refs = append(n.refs, message.NewRefID(id))
@@ -105,30 +106,35 @@ func (s *search) references(rows []store.Row, keys []message.SortKeys, nodes []*
 	return nil
 }
 
+// referencesOf is the field of a message, unfolded, "" where it has none.
+func (c *conn) referencesOf(r store.Row) (string, error) {
+	t, err := c.srv.Store.Text(c.ctx, r.Message)
+	if err != nil {
+		return "", err
+	}
+	return c.referencesField(r, &t)
+}
+
 // referencesField looks into the stored words whether there is such a field at all; most messages have none. The ids
 // are read from the header itself, since the words are folded.
-func (s *search) referencesField(r store.Row) ([]string, error) {
-	t, err := s.srv.Store.Text(s.ctx, r.Message)
-	if err != nil {
-		return nil, err
-	}
+func (c *conn) referencesField(r store.Row, t *message.Text) (string, error) {
 	if found, sure := t.Field("references", nil); !found && sure {
-		return nil, nil
+		return "", nil
 	}
-	m, err := s.srv.Store.Meta(s.ctx, r.Message)
+	m, err := c.srv.Store.Meta(c.ctx, r.Message)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	content, err := s.srv.Store.OpenMessage(s.sel.ref.BAL, r.Message)
+	content, err := c.srv.Store.OpenMessage(c.sel.ref.BAL, r.Message)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer content.Close()
 	header, err := readAt(content, int64(len(content.Prefix())), min(m.HeaderLen, maxFields))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	return messageIDs(unfold.Replace(string(message.SelectFields(header, []string{"References"}, false)))), nil
+	return unfold.Replace(string(message.SelectFields(header, []string{"References"}, false))), nil
 }
 
 // messageIDs is the ids of a field, at most maxReferences of them, the last ones: those are nearest.

@@ -131,6 +131,7 @@ func TestImapflow(t *testing.T) {
 		"folders":    []any{[]any{"INBOX", `\Inbox`}, []any{"Sent", `\Sent`}, []any{"Drafts", `\Drafts`}, []any{"Archive", `\Archive`}, []any{"Junk", `\Junk`}, []any{"Trash", `\Trash`}},
 		"inbox":      []any{3., true},
 		"messages":   []any{message(1, "Ordonnance 0"), message(2, "Ordonnance 1"), message(3, "Ordonnance 2")},
+		"threads":    []any{3., true},
 		"body":       []any{float64(len(first)), hex.EncodeToString(sum[:])},
 		"flagged":    true,
 		"found":      []any{2.},

@@ -24,10 +24,13 @@ async function main() {
     say('inbox', [inbox.exists, String(inbox.highestModseq) !== 'undefined']);
 
     const seen = [];
-    for await (const m of client.fetch('1:*', { uid: true, flags: true, envelope: true, bodyStructure: true, internalDate: true, size: true })) {
+    const threads = new Set();
+    for await (const m of client.fetch('1:*', { uid: true, flags: true, envelope: true, bodyStructure: true, internalDate: true, size: true, threadId: true })) {
         seen.push([m.uid, m.envelope.subject, m.envelope.from[0].address, m.bodyStructure.type, m.size, m.flags.has('\\Seen'), m.internalDate instanceof Date]);
+        threads.add(m.threadId);
     }
     say('messages', seen);
+    say('threads', [threads.size, [...threads].every(name => /^T/.test(name))]);
 
     const { content } = await client.download(String(seen[0][0]), undefined, { uid: true });
     const hash = crypto.createHash('sha256');
