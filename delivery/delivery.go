@@ -7,7 +7,8 @@
 // an error the message would survive a power failure, for all recipients or for none.
 //
 // Invariants:
-//  1. The blob is exactly what the peer sent; what we add stands in the prefix, at most MaxPrefix octets.
+//  1. The blob is exactly what the peer sent; what we add stands in the prefix, at most MaxPrefix octets. The message of a
+//     member gets the Date and the Message-ID that it lacks, and nothing else (Originate).
 //  2. A prefix never names a recipient other than its own.
 //  3. Nothing that a peer controls can break a line of a prefix: every such value is printable ASCII
 //     there, bounded, and quoted where the grammar wants it.
@@ -80,6 +81,7 @@ type Incoming struct {
 	Conn        uint64          // connection number
 	Remote      netip.Addr      // of the peer
 	Helo        string          // what it called itself: unchecked text
+	Member      *Member         // who has logged in and submits; nil: another operator, of which the next two tell
 	Verdict     tlsconf.Verdict // on its certificate, with its DN
 	ListVersion string          // of the white list that bound the sender's domain
 	TLSVersion  string          // "TLSv1.3"
@@ -89,6 +91,13 @@ type Incoming struct {
 	Recipients  []Recipient
 	EnvID, Ret  string // of RFC 3461; "" when not given
 	HeaderFrom  HeaderFrom
+}
+
+// Member is who submits a message.
+type Member struct {
+	Person string    // member id
+	BAL    store.BAL // it is sent from
+	Method string    // of the login
 }
 
 // HeaderFrom is what was found out about the From field: whether each of its domains is bound to the peer's
@@ -163,7 +172,13 @@ func onceKey(in *Incoming, rcpts []Recipient, blob [32]byte) [32]byte {
 		h.Write(n[:])
 		h.Write([]byte(s))
 	}
-	add(in.Verdict.DN.Key())
+	if m := in.Member; m != nil {
+		add("member") // the key of a name begins otherwise
+		add(m.Person)
+		add(string(m.BAL.Address))
+	} else {
+		add(in.Verdict.DN.Key())
+	}
 	add(string(in.ReversePath))
 	for _, n := range names {
 		add(n)
@@ -172,12 +187,16 @@ func onceKey(in *Incoming, rcpts []Recipient, blob [32]byte) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-// events tells the story of the transaction up to its commit: the verdict, each recipient, the row
+// events tells the story of the transaction up to its commit: the verdict or who submits, each recipient, the row
 // of each (whose UID the store fills in).
 func (d *Delivery) events(in *Incoming, rcpts []Recipient, inboxes []store.Ref, sp *Spool, now time.Time) []trace.Event {
 	id := sp.ID()
 	evs := make([]trace.Event, 0, 1+2*len(rcpts))
-	evs = append(evs, trace.Event{ID: id, Time: now, Kind: trace.Judged, Conn: in.Conn, Attrs: JudgedAttrs(d.cfg.Store, in)})
+	first := trace.Event{ID: id, Time: now, Kind: trace.Judged, Conn: in.Conn, Attrs: JudgedAttrs(d.cfg.Store, in)}
+	if m := in.Member; m != nil {
+		first.Kind, first.Person, first.BAL = trace.Submitted, m.Person, string(m.BAL.Address)
+	}
+	evs = append(evs, first)
 	for _, r := range rcpts {
 		evs = append(evs, trace.Event{ID: id, Time: now, Kind: trace.Recipient, Conn: in.Conn,
 			BAL: string(r.BAL.Address), Attrs: DecisionAttrs(r.Decision)})
@@ -215,10 +234,11 @@ func (d *Delivery) events(in *Incoming, rcpts []Recipient, inboxes []store.Ref, 
 // JudgedAttrs are the facts about the peer and the sender that stand in the trace. Fronts use them for
 // refusals too, so that both read alike.
 func JudgedAttrs(st *store.Store, in *Incoming) []trace.Attr {
-	attrs := []trace.Attr{
-		{Key: trace.KeyReason, Value: in.Verdict.Reason.String()},
-		{Key: trace.KeySender, Value: SenderName(st, in.ReversePath)},
+	var attrs []trace.Attr
+	if in.Member == nil {
+		attrs = append(attrs, trace.Attr{Key: trace.KeyReason, Value: in.Verdict.Reason.String()})
 	}
+	attrs = append(attrs, trace.Attr{Key: trace.KeySender, Value: SenderName(st, in.ReversePath)})
 	add := func(key, value string) {
 		if value != "" {
 			attrs = append(attrs, trace.Attr{Key: key, Value: clip(value, 512)})
@@ -226,6 +246,9 @@ func JudgedAttrs(st *store.Store, in *Incoming) []trace.Attr {
 	}
 	if !in.Verdict.DN.IsZero() {
 		add(trace.KeyOperatorDN, in.Verdict.DN.String())
+	}
+	if in.Member != nil {
+		add(trace.KeyMethod, in.Member.Method)
 	}
 	add(trace.KeyDomain, in.ReversePath.Domain())
 	add(trace.KeyTLS, in.TLSVersion)

@@ -57,6 +57,11 @@ func (d *Delivery) prefix(in *Incoming, signed []Signature, r Recipient, only bo
 func (d *Delivery) authResults(f *folder, in *Incoming, signed []Signature) {
 	f.field("Authentication-Results:")
 	f.word(d.cfg.Hostname + ";")
+	if m := in.Member; m != nil {
+		f.word("auth=pass") // RFC 8601, Section 2.7.4
+		f.word("smtp.auth=" + printable(string(m.BAL.Address)))
+		return
+	}
 	if !in.Verdict.OK() {
 		f.word("none")
 		return

@@ -27,6 +27,8 @@ type Limits struct {
 	Size     int64 // octets; 0: 150 MiB
 	Received int   // Received fields in the top header; 0: 100 (RFC 5321, Section 6.3)
 	DKIM     *DKIM // verifies signatures; nil: nobody does
+
+	Originate *Originate // adds what a member's software left out; nil: the octets stay as they came
 }
 
 // A Spool takes in one message: an io.Writer whose memory does not depend on the size of the message.
@@ -37,8 +39,10 @@ type Spool struct {
 	check  lineCheck
 	sum    hash.Hash
 	scan   *message.Scanner
-	size   int64
-	err    error // sticky
+	fields *completer // nil: nothing is added
+	taken  int64      // octets that came
+	size   int64      // octets kept
+	err    error      // sticky
 	done   bool
 	digest [32]byte
 	meta   *message.Meta
@@ -59,10 +63,14 @@ func NewSpool(st *store.Store, strict bool, lim Limits) (*Spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("delivery: spool: %w", err)
 	}
-	return &Spool{
+	sp := &Spool{
 		lim: lim, blob: blob, sum: sha256.New(), scan: message.NewScanner(), dkim: dkimTap{d: lim.DKIM},
 		check: lineCheck{strict: strict, maxReceived: lim.Received, header: true},
-	}, nil
+	}
+	if o := lim.Originate; o != nil {
+		sp.fields = &completer{add: func(date, messageID bool) []byte { return o.fields(blob.ID(), date, messageID) }}
+	}
+	return sp, nil
 }
 
 // Write takes the next octets. p is not kept.
@@ -74,7 +82,7 @@ func (s *Spool) Write(p []byte) (int, error) {
 		s.err = err
 		return 0, err
 	}
-	s.size += int64(len(p))
+	s.taken += int64(len(p))
 	return len(p), nil
 }
 
@@ -82,20 +90,29 @@ func (s *Spool) write(p []byte) error {
 	if s.done {
 		return errSpent
 	}
-	if s.size+int64(len(p)) > s.lim.Size {
+	if s.taken+int64(len(p)) > s.lim.Size {
 		return ErrTooLarge
 	}
 	if err := s.check.feed(p); err != nil {
 		return err
 	}
 	s.sum.Write(p)
+	s.dkim.write(p)
+	if s.fields != nil {
+		return s.fields.feed(p, s.keep)
+	}
+	return s.keep(p)
+}
+
+// keep has the octets read and spooled.
+func (s *Spool) keep(p []byte) error {
 	if _, err := s.scan.Write(p); err != nil {
 		return fmt.Errorf("delivery: scan: %w", err)
 	}
 	if _, err := s.blob.Write(p); err != nil {
 		return fmt.Errorf("delivery: spool: %w", err)
 	}
-	s.dkim.write(p)
+	s.size += int64(len(p))
 	return nil
 }
 
@@ -106,6 +123,9 @@ func (s *Spool) Finish() error {
 	}
 	if s.err == nil {
 		s.err = s.check.finish()
+	}
+	if s.err == nil && s.fields != nil {
+		s.err = s.fields.finish(s.keep)
 	}
 	if s.err == nil {
 		s.done = true
@@ -135,10 +155,18 @@ func (s *Spool) Abort() {
 // ID names the message from the start on.
 func (s *Spool) ID() trace.ID { return s.blob.ID() }
 
-// Size is the number of octets taken so far.
+// AddedID is the Message-ID that was added, after Finish; "" when the message had one.
+func (s *Spool) AddedID() string {
+	if s.fields == nil || s.fields.messageID {
+		return ""
+	}
+	return s.lim.Originate.messageID(s.ID())
+}
+
+// Size is the number of octets kept so far.
 func (s *Spool) Size() int64 { return s.size }
 
-// SHA256 is the hash of the message, after Finish.
+// SHA256 is the hash of the octets that came, after Finish.
 func (s *Spool) SHA256() [32]byte { return s.digest }
 
 // Meta is the structure of the message, after Finish; nil before.

@@ -407,7 +407,7 @@ func (w *restore) lost() {
 	domains := map[trace.ID]string{}
 	w.LostWhole, w.LostErr = store.EventsSince(w.opt.LostFrom, w.Manifest.Events, func(e trace.Event) {
 		switch e.Kind {
-		case trace.Judged:
+		case trace.Judged, trace.Submitted:
 			domains[e.ID] = e.Attr(trace.KeyDomain)
 		case trace.Committed, trace.Appended:
 			if len(w.Lost) < maxLost {
