@@ -82,7 +82,7 @@ func TestDeliverOfMember(t *testing.T) {
 	in.Member = &Member{Person: "rpps:99900000052", BAL: rcpts[0].BAL, Method: "psc"}
 	in.ReversePath, in.Recipients = "bal0@officine.test", rcpts[1:]
 	sp := spool()
-	added := sp.AddedID()
+	added := sp.AddedID(sp.ID())
 	if want := "<" + sp.ID().String() + "@mx.operateur.test>"; added != want {
 		t.Errorf("AddedID is %q, want %q", added, want)
 	}

@@ -155,12 +155,13 @@ func (s *Spool) Abort() {
 // ID names the message from the start on.
 func (s *Spool) ID() trace.ID { return s.blob.ID() }
 
-// AddedID is the Message-ID that was added, after Finish; "" when the message had one.
-func (s *Spool) AddedID() string {
+// AddedID is the Message-ID that was added to the message stored under id, of which this is the first copy or a repetition;
+// "" when the message had one. It is known after Finish.
+func (s *Spool) AddedID(id trace.ID) string {
 	if s.fields == nil || s.fields.messageID {
 		return ""
 	}
-	return s.lim.Originate.messageID(s.ID())
+	return s.lim.Originate.messageID(id)
 }
 
 // Size is the number of octets kept so far.

@@ -30,7 +30,7 @@ func (c *clear) run() bool {
 		c.say(replyTo(whyEnding(c.conn)).line())
 		_ = c.conn.Close()
 	})
-	if !c.say("220 " + c.host + " ESMTP MSSante\r\n") {
+	if !c.say(c.greeting()) {
 		return false
 	}
 	for {
@@ -73,6 +73,8 @@ func (c *clear) run() bool {
 		}
 	}
 }
+
+func (c *clear) greeting() string { return "220 " + c.host + " ESMTP MSSante\r\n" }
 
 func (c *clear) command(verb, args string) (string, error) {
 	switch verb {

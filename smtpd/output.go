@@ -69,6 +69,9 @@ func (w *wire) ehloLine(line string) {
 		}
 	}
 	w.put([]byte(line + "\r\n"))
+	if w.login != nil && strings.HasPrefix(line[4:], w.host) && !last {
+		w.put([]byte("250-AUTH " + strings.Join(w.login.mechanisms, " ") + "\r\n"))
+	}
 	w.ehlo = !last
 }
 

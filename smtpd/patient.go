@@ -12,17 +12,20 @@ import (
 // patientDomains are those of the patient platform.
 var patientDomains = []string{"patient.mssante.fr"}
 
+func (srv *Server) patients() []string {
+	if srv.PatientDomains == nil {
+		return patientDomains
+	}
+	return srv.PatientDomains
+}
+
 // class is who sends, as far as the policy on recipients is concerned. The white list has bound the domain to the peer's
 // certificate before.
 func (srv *Server) class(from message.Address) directory.Class {
-	domains := srv.PatientDomains
-	if domains == nil {
-		domains = patientDomains
-	}
 	switch d := from.Lower().Domain(); {
 	case d == "":
 		return directory.Operator
-	case slices.Contains(domains, d):
+	case slices.Contains(srv.patients(), d):
 		return directory.Patient
 	case srv.Store.HasDomain(d):
 		return directory.Member

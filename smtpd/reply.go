@@ -7,7 +7,9 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"mssd/auth"
 	"mssd/delivery"
+	"mssd/message"
 	"mssd/store"
 	"mssd/tlsconf"
 )
@@ -51,6 +53,20 @@ var (
 	errDrain         = errors.New("smtpd: refused message goes on for too long")
 	errEnding        = errors.New("smtpd: server is ending")
 	errPanic         = errors.New("smtpd: panic")
+
+	// Of the submission front. errLoggedIn is not an error: it is how AUTH gets its 235.
+	errLoggedIn        = errors.New("smtpd: logged in")
+	errNeedAuth        = errors.New("smtpd: login needed")
+	errCancelled       = errors.New("smtpd: AUTH cancelled")
+	errBase64          = errors.New("smtpd: not base64")
+	errTooManyLogins   = errors.New("smtpd: too many refused logins")
+	errReader          = errors.New("smtpd: a reader may not send")
+	errNotYours        = errors.New("smtpd: sender is not the BAL of the login")
+	errNullSender      = errors.New("smtpd: null sender, and not a receipt")
+	errRight           = errors.New("smtpd: the right of the session has ended")
+	errNoRelay         = errors.New("smtpd: recipient of another operator, and there is no relay")
+	errNoSuchSpace     = errors.New("smtpd: recipient's domain not in the white list")
+	errTooLargePatient = errors.New("smtpd: message too large for the patient platform")
 )
 
 // A peerError is a verdict on the peer's certificate that is not OK.
@@ -92,6 +108,8 @@ func (r reply) status() string {
 func replyTo(err error) reply {
 	var peer *peerError
 	var ok *stored
+	var origin *message.OriginError
+	var login *auth.Refusal
 	r := func(code, a, b, c int, text string) reply { return reply{code, [3]int{a, b, c}, text} }
 	switch {
 	case errors.As(err, &ok):
@@ -112,6 +130,56 @@ func replyTo(err error) reply {
 		return r(451, 4, 7, 1, "white list cannot be checked now, try again later")
 	case errors.Is(err, errNeedTLS):
 		return r(530, 5, 7, 0, "must issue a STARTTLS command first") // RFC 3207, Section 4
+
+	// The login (RFC 4954, Sections 4 and 6).
+	case errors.Is(err, errLoggedIn):
+		return r(235, 2, 7, 0, "logged in")
+	case errors.Is(err, errNeedAuth):
+		return r(530, 5, 7, 0, "Authentication required")
+	case errors.As(err, &login) && errors.Is(err, auth.ErrCredentials):
+		return r(535, 5, 7, 8, oneLine(login.Text()))
+	case errors.Is(err, auth.ErrCredentials):
+		return r(535, 5, 7, 8, "the name or the password is wrong")
+	case errors.Is(err, auth.ErrIdentity):
+		return r(535, 5, 7, 8, "the authorisation identity must be the login name")
+	case errors.Is(err, auth.ErrThrottled):
+		return r(454, 4, 7, 0, "too many failed logins, try again later")
+	case errors.Is(err, auth.ErrUnavailable):
+		return r(454, 4, 7, 0, "login is not possible for now, try again later")
+	case errors.Is(err, auth.ErrMechanism):
+		return r(504, 5, 5, 4, "this mechanism is not offered")
+	case errors.Is(err, auth.ErrMessage):
+		return r(501, 5, 5, 2, "this is not a message of the mechanism")
+	case errors.Is(err, errBase64):
+		return r(501, 5, 5, 2, "not base64")
+	case errors.Is(err, errCancelled):
+		return r(501, 5, 7, 0, "login cancelled")
+	case errors.Is(err, errTooManyLogins):
+		return r(421, 4, 7, 0, "too many refused logins, closing connection")
+	case errors.Is(err, auth.ErrSessionOver):
+		return r(421, 4, 7, 0, "the session has lasted as long as it may, log in again")
+	case errors.Is(err, errRight):
+		return r(421, 4, 7, 0, "your right to this mailbox has ended, closing connection")
+
+	// What a member sends.
+	case errors.Is(err, errReader):
+		return r(550, 5, 7, 1, "your role in this mailbox lets you read only")
+	case errors.Is(err, errNotYours):
+		return r(550, 5, 7, 1, "MAIL FROM must be the address of the mailbox you have logged in to")
+	case errors.Is(err, errNullSender):
+		return r(550, 5, 7, 1, "an empty MAIL FROM is for read receipts only")
+	case errors.As(err, &origin) && origin.Field == "":
+		return r(550, 5, 6, 0, "the header is malformed or too long")
+	case errors.As(err, &origin) && origin.Field == "Sender":
+		return r(550, 5, 7, 1, "Sender: must be left out, or be the address of your mailbox and nothing else")
+	case errors.As(err, &origin):
+		return r(550, 5, 7, 1, "From: must be the address of your mailbox and nothing else")
+	case errors.Is(err, errNoRelay):
+		return r(550, 5, 3, 3, "mail to other operators cannot be sent from here yet")
+	case errors.Is(err, errNoSuchSpace):
+		return r(550, 5, 7, 1, "recipient's domain is not in the white list")
+	case errors.Is(err, errTooLargePatient):
+		return r(552, 5, 3, 4, "message too large for the patient platform")
 
 	// The envelope.
 	case errors.Is(err, errAddress):

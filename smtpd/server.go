@@ -43,6 +43,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"mssd/auth"
 	"mssd/delivery"
 	"mssd/directory"
 	"mssd/directory/whitelist"
@@ -102,12 +103,16 @@ type Server struct {
 	MinRate          int           // octets per second of a message; 0: 500; negative: none
 	RateWindow       time.Duration // over which MinRate is measured; 0: 60 s
 
+	Submission *Submission // makes this the submission front; nil: the operator front
+
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: time.Now
 
 	once      sync.Once
 	set       *guard.Set
+	tls       *tls.Config // of every handshake
 	refusals  trace.Folding
+	sessions  auth.Sessions // those that have logged in
 	lib       *smtp.Server
 	ready     chan net.Conn // connections past their handshake, on their way to go-smtp
 	done      chan struct{} // closed by Shutdown
@@ -136,6 +141,7 @@ func (s *Server) init() {
 		if s.EvictIdle == 0 {
 			s.EvictIdle = 30 * time.Second
 		}
+		s.tls = s.tlsConfig()
 		s.set = guard.NewSet(s.limits())
 		s.set.LogTo(s.Log)
 		s.refusals.Record, s.refusals.Now = s.Store.Record, s.Now
@@ -152,8 +158,40 @@ func (s *Server) init() {
 		s.lib.EnableDSN = true              // parsed; the wire does not offer it
 		s.lib.ErrorLog = libraryLog{s.Log}
 		go func() { _ = s.lib.Serve(&handover{s}) }()
+		if sub := s.Submission; sub != nil {
+			sub.init()
+			s.sessions.Auth = sub.Auth
+			s.conns.Add(1)
+			go func() {
+				defer s.conns.Done()
+				s.sessions.Watch(s.done)
+			}()
+		}
 	})
 }
+
+// tlsConfig is that of every handshake. The fronts of persons and of applications have ticket keys of their own: a session of
+// one is not resumed on the other, so that nobody brings a certificate along.
+func (s *Server) tlsConfig() *tls.Config {
+	if s.Submission == nil || s.Submission.App == nil {
+		return s.TLS.Config()
+	}
+	app := s.Submission.App
+	if app.Alone {
+		return app.TLS.Config()
+	}
+	cfg := s.TLS.Config().Clone()
+	persons, apps := cfg.GetConfigForClient, app.TLS.Config().GetConfigForClient
+	cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if app.named(h.ServerName) {
+			return apps(h)
+		}
+		return persons(h)
+	}
+	return cfg
+}
+
+func (s *Server) implicit() bool { return s.Submission != nil && s.Submission.Implicit }
 
 func (s *Server) limits() guard.Limits {
 	return guard.Limits{MaxConns: s.MaxConns, MaxPerAddr: s.MaxConnsPerAddr, HandshakeTimeout: s.HandshakeTimeout,
@@ -181,7 +219,9 @@ func (s *Server) Connections() int {
 func (s *Server) Serve(l net.Listener) error {
 	s.init()
 	gl := &guard.Listener{Listener: l, Limits: s.limits(), Log: s.Log, Refuse: func(c net.Conn, _ guard.Cap) {
-		_, _ = c.Write([]byte(replyTo(errTooManyConns).line()))
+		if !s.implicit() { // inside TLS there is nobody to say it to
+			_, _ = c.Write([]byte(replyTo(errTooManyConns).line()))
+		}
 	}}
 	gl.UseSet(s.set)
 	if !s.listening(l, true) {
@@ -273,11 +313,11 @@ func (s *Server) front(g *guard.Conn) {
 	}()
 	c := clear{conn: g, host: s.Hostname, size: fmt.Sprintf("250-SIZE %d\r\n", s.maxMessage()),
 		refused: func(cmd string, r reply) { s.refusedEarly(g, cmd, "no TLS", r.String()) }}
-	if !c.run() {
+	if !s.implicit() && !c.run() {
 		return
 	}
 	g.OnHangUp(func() { _ = g.Close() }) // in mid-handshake nothing can be said
-	t := tls.Server(&replay{g, c.in}, s.TLS.Config())
+	t := tls.Server(&replay{g, c.in}, s.tls)
 	if err := t.HandshakeContext(context.Background()); err != nil {
 		g.Line(log, slog.LevelInfo, "handshake failed", "", "err", err)
 		s.refusedEarly(g, "STARTTLS", "handshake", "")
@@ -287,7 +327,14 @@ func (s *Server) front(g *guard.Conn) {
 	w := newWire(t, g)
 	w.host, w.maxErrs, w.maxMsg, w.log = s.Hostname, s.MaxErrors, s.maxMessage(), log
 	w.confirm, w.onClose = s.Store.Confirm, s.conns.Done
-	g.OnHangUp(func() { _ = w.end(whyEnding(g)) })
+	if s.Submission != nil {
+		w.login = s.newLogin(w)
+		_ = g.SetReadDeadline(time.Now().Add(s.Submission.LoginTime))
+	}
+	if s.implicit() {
+		w.put([]byte(c.greeting())) // go-smtp's own is dropped
+	}
+	g.OnHangUp(func() { _ = w.end(w.whyEnding()) })
 	select {
 	case s.ready <- w:
 		handed = true
@@ -305,6 +352,10 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	sess := &session{srv: s, w: w, log: w.log, state: w.ConnectionState(), start: w.guard.Opened(), helo: c.Hostname}
 	if ap, err := netip.ParseAddrPort(w.RemoteAddr().String()); err == nil {
 		sess.remote = ap.Addr().Unmap()
+	}
+	if w.session = sess; w.login != nil {
+		sess.front = memberFront{s, w.login}
+		return sess, nil
 	}
 	f := operatorFront{s}
 	sess.front = f

@@ -274,7 +274,7 @@ func (s *session) Data(io.Reader) error {
 	return s.guarded(cmd, func() error {
 		s.w.guard.StartTransfer()
 		defer s.w.guard.EndTransfer()
-		id, err := s.data(&tx, read)
+		id, text, err := s.data(&tx, read)
 		if errors.Is(err, errGone) || errors.Is(err, errAborted) {
 			s.w.guard.Line(s.log, slog.LevelInfo, "transfer aborted", "", "cmd", cmd)
 			return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: mark} // not said
@@ -283,7 +283,7 @@ func (s *session) Data(io.Reader) error {
 			return s.answer(cmd, &tx.in, "", err)
 		}
 		s.w.accepted(id)
-		out := replyTo(&stored{id.String()}).smtp()
+		out := replyTo(&stored{text}).smtp()
 		out.Message = mark + out.Message
 		return out
 	})
@@ -292,30 +292,35 @@ func (s *session) Data(io.Reader) error {
 // errGone says that the message did not come to its end.
 var errGone = errors.New("smtpd: transfer ended before the message did")
 
-func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, error) {
+// data returns the ID of the stored message, and what the 250 says: that, and the Message-ID where it was given here.
+func (s *session) data(tx *transaction, read func(io.Writer) error) (id trace.ID, text string, err error) {
 	sp, err := delivery.NewSpool(s.srv.Store, true, s.front.limits())
 	if err != nil {
 		// The octets must be read all the same: they are no commands.
 		if rerr := read(failed{err}); rerr != nil {
-			return 0, rerr
+			return 0, "", rerr
 		}
-		return 0, err // an empty message has no octet to refuse
+		return 0, "", err // an empty message has no octet to refuse
 	}
 	defer sp.Abort()
 	if err := read(sp); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if err := sp.Finish(); err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if err := s.front.content(s, &tx.in, sp); err != nil {
-		return 0, err
+		return 0, "", err
 	}
+	if err := s.w.beginCommit(); err != nil {
+		return 0, "", err
+	}
+	defer s.w.endCommit()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.w.ctx), commitWithin)
 	defer cancel()
 	id, dup, err := s.srv.Delivery.Deliver(ctx, sp, &tx.in)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	if !dup {
 		s.askLater(id, &tx.in)
@@ -325,9 +330,17 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (trace.ID, e
 	for _, r := range tx.in.Recipients {
 		bals = append(bals, string(r.BAL.Address))
 	}
-	s.log.Info("message stored", "id", id.String(), "operator", tx.in.Verdict.DN.String(), "bal", bals, "rcpts", len(bals),
+	log := s.log
+	if tx.in.Member == nil {
+		log = log.With("operator", tx.in.Verdict.DN.String())
+	}
+	log.Info("message stored", "id", id.String(), "bal", bals, "rcpts", len(bals),
 		"size", sp.Size(), "dur", s.srv.now().Sub(tx.began), "duplicate", dup)
-	return id, nil
+	text = id.String()
+	if added := sp.AddedID(id); added != "" {
+		text += " " + added
+	}
+	return id, text, nil
 }
 
 // failed is a sink that takes nothing.

@@ -14,6 +14,18 @@ func TestTranscripts(t *testing.T) {
 		t.Fatalf("%d transcripts", len(files))
 	}
 	w := newWorld(t, nil)
+	transcripts(t, w, files)
+}
+
+func TestSubmissionTranscripts(t *testing.T) {
+	files, _ := filepath.Glob("../testdata/submission/*.txt")
+	if len(files) < 9 {
+		t.Fatalf("%d transcripts", len(files))
+	}
+	transcripts(t, newMembers(t, nil).world, files)
+}
+
+func transcripts(t *testing.T, w *world, files []string) {
 	for _, f := range files {
 		t.Run(filepath.Base(f), func(t *testing.T) { transcript(t, w, f) })
 	}

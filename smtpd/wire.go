@@ -43,6 +43,7 @@ type wire struct {
 	log     *slog.Logger
 	confirm func(trace.ID)
 	onClose func()
+	login   *login // of the submission front; nil: the operator front
 
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
@@ -56,21 +57,25 @@ type wire struct {
 	verb     string          // of the last line handed over
 	path     message.Address // of the last MAIL or RCPT
 	junk     int
-	protocol string // for Received
+	protocol string   // for Received
+	session  *session // nil before EHLO
+	sasl     bool     // the line to be read is one of a SASL dialogue
 
 	active atomic.Int32 // message transfers that run
 
-	mu       sync.Mutex // guards what follows, and the order of output
-	part     []byte     // an unfinished line of go-smtp
-	out      []byte     // replies not yet sent
-	greeted  bool       // go-smtp's greeting was dropped (ours was said before TLS)
-	ehlo     bool       // the next reply is that to EHLO
-	replyTo  string     // verb that go-smtp answers
-	errs     int        // refusals since the last accepted message
-	said     []trace.ID // 250 in out
-	unproven []trace.ID // 250 sent, nothing heard since
-	dead     bool
-	closed   sync.Once
+	mu         sync.Mutex // guards what follows, and the order of output
+	part       []byte     // an unfinished line of go-smtp
+	out        []byte     // replies not yet sent
+	greeted    bool       // go-smtp's greeting was dropped (ours was said before TLS)
+	ehlo       bool       // the next reply is that to EHLO
+	replyTo    string     // verb that go-smtp answers
+	errs       int        // refusals since the last accepted message
+	said       []trace.ID // 250 in out
+	unproven   []trace.ID // 250 sent, nothing heard since
+	dead       bool
+	over       error // why the session is over whose right has ended
+	committing bool  // a message is being committed: the session is not cut off
+	closed     sync.Once
 }
 
 func newWire(t *tls.Conn, g *guard.Conn) *wire {
@@ -121,20 +126,24 @@ func (w *wire) nextLine() ([]byte, error) {
 // readLine reads up to LF. What it returns is valid until the next read.
 func (w *wire) readLine() ([]byte, error) {
 	if w.active.Load() == 0 && w.guard.Ending() {
-		return nil, w.end(errEnding)
+		return nil, w.end(w.whyEnding())
 	}
 	for {
 		if w.isDead() {
 			return nil, io.EOF
 		}
-		if i := bytes.IndexByte(w.in, '\n'); i >= 0 && i < maxLine {
+		limit := w.lineLimit()
+		if i := bytes.IndexByte(w.in, '\n'); i >= 0 && i < limit {
 			line := w.in[:i+1]
 			w.in = w.in[i+1:]
 			return line, nil
-		} else if len(w.in) >= maxLine {
+		} else if len(w.in) >= limit {
 			return nil, w.end(errLineTooLong)
 		}
 		w.in = w.store[:copy(w.store, w.in)]
+		if len(w.in) == len(w.store) {
+			w.larger()
+		}
 		w.flush()
 		if w.active.Load() == 0 {
 			w.guard.SetBusy(false)
@@ -215,6 +224,9 @@ func (w *wire) Close() error {
 	w.flush()
 	w.kill()
 	w.closed.Do(func() {
+		if w.login != nil {
+			w.login.live.Remove()
+		}
 		if w.onClose != nil {
 			w.onClose()
 		}
@@ -234,6 +246,9 @@ func (w *wire) command(line []byte) ([]byte, error) {
 	handler, ok := commands[verb]
 	if !ok {
 		return nil, errCommand
+	}
+	if err := w.login.admit(verb); err != nil {
+		return nil, err
 	}
 	if args, err = handler(w, args); err != nil {
 		return nil, err
@@ -281,7 +296,7 @@ var commands = map[string]func(w *wire, args string) (string, error){
 	"NOOP":     noArgs,
 	"VRFY":     noArgs,
 	"STARTTLS": func(*wire, string) (string, error) { return "", errTLSActive },
-	"AUTH":     notImplemented,
+	"AUTH":     authLine,
 	"EXPN":     notImplemented,
 	"HELP":     notImplemented,
 	"ETRN":     notImplemented,
@@ -306,6 +321,9 @@ func helloLine(w *wire, args string) (string, error) {
 		return "", errSyntax
 	}
 	w.protocol = "ESMTPS" // RFC 3848
+	if w.login != nil && w.login.who != nil {
+		w.protocol = "ESMTPSA"
+	}
 	if w.verb == "HELO" {
 		w.protocol = "SMTP"
 	}

@@ -1,0 +1,142 @@
+package smtpd
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"mssd/auth"
+	"mssd/delivery"
+	"mssd/directory"
+	"mssd/message"
+	"mssd/store"
+	"mssd/trace"
+)
+
+// Submission makes a Server the submission front (RFC 6409): its peers are members, who log in and send from the BAL they
+// logged in to. Judge, Partners, HeaderFrom, DKIM, PatientFirst, Seen and Stored are not looked at then.
+type Submission struct {
+	Auth       *auth.Authenticator // needed
+	Implicit   bool                // TLS from the first octet (port 465, RFC 8314); false: STARTTLS (port 587)
+	Mechanisms []string            // SASL mechanisms offered; nil: PLAIN
+	App        *AppFront           // front of applications; nil: none
+
+	MaxPatient  int64         // octets of a message to the patient platform; 0: 25 MiB
+	MaxFailures int           // refused logins before the connection is closed; 0: 5
+	LoginTime   time.Duration // from the end of the TLS handshake to a login; 0: 60 s
+}
+
+func (sub *Submission) init() {
+	if sub.Mechanisms == nil {
+		sub.Mechanisms = []string{auth.Plain}
+	}
+	if sub.MaxPatient <= 0 {
+		sub.MaxPatient = 25 << 20
+	}
+	if sub.MaxFailures <= 0 {
+		sub.MaxFailures = 5
+	}
+	if sub.LoginTime <= 0 {
+		sub.LoginTime = time.Minute
+	}
+}
+
+// memberFront is the submission front: who sends is who has logged in.
+type memberFront struct {
+	srv   *Server
+	login *login
+}
+
+// bal is what the session sends from. The wire lets nobody come here who has not logged in.
+func (f memberFront) bal() store.BAL { return f.login.who.Grants[0].BAL }
+
+func (f memberFront) describe(_ *session, in *delivery.Incoming) {
+	in.Member = &delivery.Member{Person: f.login.who.Person, BAL: f.bal(), Method: f.login.who.Method}
+}
+
+// sender: what is sent from a BAL carries its address, or none at all where it is a receipt, which content finds out.
+func (f memberFront) sender(_ *session, in *delivery.Incoming) error {
+	if err := f.mayWrite(); err != nil {
+		return err
+	}
+	if in.ReversePath != "" && string(in.ReversePath.Lower()) != string(f.bal().Address) {
+		return errNotYours
+	}
+	return nil
+}
+
+// mayWrite says whether the right to send is in force now.
+func (f memberFront) mayWrite() error {
+	p := f.login.who
+	err := f.srv.Submission.Auth.Check(p, auth.Grant{BAL: f.bal(), Role: store.Writer})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, auth.ErrWithdrawn) && f.srv.Submission.Auth.Check(p, p.Grants[0]) == nil:
+		return errReader
+	}
+	err = endedBy(err)
+	f.login.ended(err)
+	return err
+}
+
+func (memberFront) begun(*delivery.Incoming) {}
+
+func (memberFront) class(message.Address) directory.Class { return directory.Member }
+
+// elsewhere: there is no relay yet, so that nothing for other operators is taken. What can be said already is said.
+func (f memberFront) elsewhere(s *session, to message.Address, size int64) error {
+	domain := to.Lower().Domain()
+	if slices.Contains(f.srv.patients(), domain) && size > f.srv.Submission.MaxPatient {
+		return errTooLargePatient
+	}
+	switch l := f.srv.List.Current(); {
+	case l == nil:
+		return errListUnknown
+	case !l.Listed(domain):
+		return errNoSuchSpace
+	}
+	return errNoRelay
+}
+
+func (f memberFront) limits() delivery.Limits {
+	return delivery.Limits{Size: f.srv.maxMessage(), Originate: &delivery.Originate{Hostname: f.srv.Hostname, Now: f.srv.now}}
+}
+
+// content: the BAL of the login is that of From, so that nobody reads another sender than the one who answers for it. The
+// right is looked at once more: it may have ended while the message came in.
+func (f memberFront) content(_ *session, in *delivery.Incoming, sp *delivery.Spool) error {
+	origin := sp.Origin()
+	if err := origin.By(message.Address(f.bal().Address)); err != nil {
+		return fmt.Errorf("smtpd: %w", err)
+	}
+	if in.ReversePath == "" && !origin.Receipt {
+		return errNullSender
+	}
+	return f.mayWrite()
+}
+
+func (memberFront) stored(*delivery.Incoming) {}
+
+func (f memberFront) alike(_ *session, in *delivery.Incoming) (string, bool) {
+	return f.login.who.Person + " " + string(f.bal().Address), true
+}
+
+// endedBy is what a session is told whose right, or time, is over.
+func endedBy(err error) error {
+	if errors.Is(err, auth.ErrSessionOver) {
+		return err
+	}
+	return errRight
+}
+
+// recordEnd has the trace say whose session ended, and why.
+func (s *Server) recordEnd(conn uint64, p *auth.Principal, err error) {
+	reason := "RightEnded"
+	if errors.Is(err, auth.ErrSessionOver) {
+		reason = "SessionOver"
+	}
+	s.Store.Record(trace.Event{Time: s.now(), Kind: trace.Logout, Conn: conn, Person: p.Person, BAL: string(p.Grants[0].BAL.Address),
+		Attrs: []trace.Attr{{Key: trace.KeyReason, Value: reason}, {Key: trace.KeyMethod, Value: p.Method}, {Key: trace.KeyCommand, Value: "AUTH"}}})
+}
