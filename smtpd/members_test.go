@@ -66,6 +66,7 @@ func newMembers(t testing.TB, change func(*Server)) *members {
 			{pharmacy, store.Member{ID: "local:anne", Role: store.Owner, PasswordHash: hash}},
 			{pharmacy, store.Member{ID: pharmacist, Role: store.Owner}},
 			{pharmacy, store.Member{ID: preparer, Role: store.Reader}},
+			{readerBAL, store.Member{ID: pharmacist, Role: store.Writer}},
 			{readerBAL, store.Member{ID: "local:zoe", Role: store.Reader, PasswordHash: hash}},
 			{laboratory, store.Member{ID: member, Role: store.Writer}},
 		} {
@@ -163,6 +164,29 @@ func TestSubmissionByToken(t *testing.T) {
 	m.wantEvent(t, "Kind:login .*Person:"+pharmacist+" .*BAL:"+pharmacy+".*Value:psc")
 	if s := m.logs.String() + m.events.String(); strings.Contains(s, "eyJ") || strings.Contains(s, "Question secrete") {
 		t.Error("the log or the trace holds a token or a subject")
+	}
+}
+
+// Who has logged in as themselves sends from each BAL that they hold, one at a time.
+func TestSubmissionFromSeveralBALs(t *testing.T) {
+	m := newMembers(t, nil)
+	p := m.secure("none")
+	p.cmd("AUTH XOAUTH2 "+xoauth2("", m.psc.Token(psctest.Claims{NameID: "899900000052"})), "235 2.7.0 ")
+	p.deliver(pharmacy, doctor, note)
+	p.deliver(readerBAL, doctor, strings.ReplaceAll(note, pharmacy, readerBAL))
+	p.deliver("", doctor, "From: "+readerBAL+"\r\nContent-Type: multipart/report; report-type=disposition-notification; boundary=b\r\n\r\n--b--\r\n")
+	p.cmd("MAIL FROM:<"+doctor+">", "550 5.7.1 ")
+	p.cmd("MAIL FROM:<"+readerBAL+">", "250 ")
+	p.cmd("RCPT TO:<"+doctor+">", "250 ")
+	p.cmd("DATA", "354")
+	p.send(note + ".\r\n")
+	p.expect("550 5.7.1 From")
+	m.commit(store.PutMember{Address: readerBAL, Member: store.Member{ID: pharmacist, Role: store.Reader}})
+	p.cmd("MAIL FROM:<"+readerBAL+">", "550 5.7.1 ")
+	p.cmd("MAIL FROM:<"+pharmacy+">", "250 ")
+	p.cmd("QUIT", "221 ")
+	if got := m.inbox(doctor); len(got) != 3 || !strings.Contains(got[2], "smtp.auth="+readerBAL) {
+		t.Errorf("%d messages, want 3, the last from %s", len(got), readerBAL)
 	}
 }
 

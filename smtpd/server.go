@@ -1,11 +1,13 @@
 // Package smtpd takes mail in. Its operator front is port 25 of this operator: other operators and the
-// patient platform connect to it, with TLS in both directions, and nobody else.
+// patient platform connect to it, with TLS in both directions, and nobody else. Its submission front (587, 465) is
+// where members send: they log in, over TLS.
 //
 // One connection passes through four hands. guard (tlsconf/guard) holds the socket: deadlines, caps,
 // errors that stay. clear speaks before TLS and knows nothing but the way to TLS. wire sits above TLS:
 // it hands go-smtp one checked line at a time, reads messages itself and puts replies into our words.
-// session is what go-smtp calls: it asks tlsconf, the white list, the store and the directory, and gives
-// the message to delivery. 250 is said when delivery has returned.
+// session is what go-smtp calls: it asks its front who may send what (operator.go: tlsconf and the white list;
+// submission.go: auth), then the store and the directory, and gives the message to delivery. 250 is said when
+// delivery has returned. AUTH is the wire's (login.go).
 //
 // Invariants:
 //  1. Without TLS nothing but EHLO, HELO, NOOP, RSET, QUIT and STARTTLS is done; after a failed handshake
@@ -16,18 +18,21 @@
 //  4. A verdict on a kept connection is at most a minute old at MAIL, and never older than the trust data.
 //  5. An ended transfer leaves no spool file, unless it was committed.
 //  6. No address reaches go-smtp, no address of a patient reaches a log, an error or the trace.
+//  7. On the submission front nothing is stored but from a BAL that the login opened, by who may write there at
+//     the moment of the commit, with that BAL in MAIL FROM and From. A session whose right has ended is ended, in
+//     the middle of a message too, but not in the middle of a commit.
+//  8. No token and no password reaches go-smtp, a log, an error or the trace.
 //
-// It does not queue, relay or bounce. The submission front (587) will stand beside the operator front,
-// in this package, with its own session on the same wire.
+// It does not queue, relay or bounce.
 //
 // Security: whoever reaches the port can send anything. Lines, errors, commands, recipients, connections,
 // time and octets are bounded by the constants of wire.go and by Server. What go-smtp v0.25.1 does not
 // do well is kept from it: it sees neither the clear phase nor STARTTLS, no address, no line over 4 KiB,
-// no BDAT; its DATA reader is not used.
+// no AUTH, no BDAT; its DATA reader is not used.
 //
 // Standards: RFC 5321, RFC 3207 (STARTTLS), RFC 1870 (SIZE), RFC 6152 (8BITMIME), RFC 2920 (PIPELINING),
 // RFC 3030 (CHUNKING, not BINARYMIME), RFC 2034 and RFC 3463 (ENHANCEDSTATUSCODES), RFC 3461 (DSN
-// parameters: parsed and kept, not offered), RFC 9422 (LIMITS).
+// parameters: parsed and kept, not offered), RFC 9422 (LIMITS); RFC 6409 (submission), RFC 4954 (AUTH), RFC 8314.
 package smtpd
 
 import (
@@ -63,7 +68,7 @@ type Decider interface {
 	Later(q directory.Query, dec directory.Decision, tell func(directory.Decision))
 }
 
-// Server is the operator front. Fields are set before Serve and not changed afterwards.
+// Server is the operator front, or the submission front. Fields are set before Serve and not changed afterwards.
 type Server struct {
 	Hostname  string // in the greeting, in Received
 	TLS       *tlsconf.Front

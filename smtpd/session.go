@@ -103,7 +103,11 @@ func (s *session) answerDecided(cmd string, in *delivery.Incoming, to string, er
 	if who, known := s.front.alike(s, in); known {
 		k.Who, k.Known = who, true
 	}
-	s.srv.refusals.Add(k, trace.Event{ID: s.srv.Store.NewID(), Time: s.srv.now(), Kind: trace.Refused, Conn: in.Conn, BAL: to, Attrs: attrs})
+	e := trace.Event{ID: s.srv.Store.NewID(), Time: s.srv.now(), Kind: trace.Refused, Conn: in.Conn, BAL: to, Attrs: attrs}
+	if in.Member != nil {
+		e.Person = in.Member.Person
+	}
+	s.srv.refusals.Add(k, e)
 	out := r.smtp()
 	out.Message = mark + out.Message
 	return out

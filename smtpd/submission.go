@@ -48,37 +48,50 @@ type memberFront struct {
 	login *login
 }
 
-// bal is what the session sends from. The wire lets nobody come here who has not logged in.
-func (f memberFront) bal() store.BAL { return f.login.who.Grants[0].BAL }
+// describe: a message is sent from the BAL that MAIL FROM names, of those that the login opened; the null sender names none.
+// The wire lets nobody come here who has not logged in.
+func (f memberFront) describe(_ *session, in *delivery.Incoming) { f.from(in, in.ReversePath) }
 
-func (f memberFront) describe(_ *session, in *delivery.Incoming) {
-	in.Member = &delivery.Member{Person: f.login.who.Person, BAL: f.bal(), Method: f.login.who.Method}
+// from has the message sent from the BAL of an address; of another address than theirs it is the one named at the login.
+func (f memberFront) from(in *delivery.Incoming, a message.Address) {
+	p := f.login.who
+	in.Member = &delivery.Member{Person: p.Person, BAL: p.Grants[0].BAL, Method: p.Method}
+	for _, g := range p.Grants {
+		if string(g.BAL.Address) == string(a.Lower()) {
+			in.Member.BAL = g.BAL
+		}
+	}
 }
 
 // sender: what is sent from a BAL carries its address, or none at all where it is a receipt, which content finds out.
 func (f memberFront) sender(_ *session, in *delivery.Incoming) error {
-	if err := f.mayWrite(); err != nil {
-		return err
-	}
-	if in.ReversePath != "" && string(in.ReversePath.Lower()) != string(f.bal().Address) {
+	if in.ReversePath != "" && string(in.ReversePath.Lower()) != string(in.Member.BAL.Address) {
 		return errNotYours
 	}
-	return nil
+	return f.mayWrite(in.Member.BAL)
 }
 
-// mayWrite says whether the right to send is in force now.
-func (f memberFront) mayWrite() error {
-	p := f.login.who
-	err := f.srv.Submission.Auth.Check(p, auth.Grant{BAL: f.bal(), Role: store.Writer})
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, auth.ErrWithdrawn) && f.srv.Submission.Auth.Check(p, p.Grants[0]) == nil:
-		return errReader
+// mayWrite says whether the right to send from a BAL is in force now. When that to the BAL of the login has ended, the session
+// ends.
+func (f memberFront) mayWrite(bal store.BAL) error {
+	p, check := f.login.who, f.srv.Submission.Auth.Check
+	if err := check(p, p.Grants[0]); err != nil {
+		err = endedBy(err)
+		f.login.ended(err)
+		return err
 	}
-	err = endedBy(err)
-	f.login.ended(err)
-	return err
+	for _, g := range p.Grants {
+		if g.BAL.ID != bal.ID {
+			continue
+		}
+		if check(p, auth.Grant{BAL: bal, Role: store.Writer}) == nil {
+			return nil
+		}
+		if check(p, g) == nil {
+			return errReader
+		}
+	}
+	return errNotYours
 }
 
 func (memberFront) begun(*delivery.Incoming) {}
@@ -108,19 +121,22 @@ func (f memberFront) limits() delivery.Limits {
 // right is looked at once more: it may have ended while the message came in.
 func (f memberFront) content(_ *session, in *delivery.Incoming, sp *delivery.Spool) error {
 	origin := sp.Origin()
-	if err := origin.By(message.Address(f.bal().Address)); err != nil {
+	if in.ReversePath == "" {
+		f.from(in, origin.From)
+	}
+	if err := origin.By(message.Address(in.Member.BAL.Address)); err != nil {
 		return fmt.Errorf("smtpd: %w", err)
 	}
 	if in.ReversePath == "" && !origin.Receipt {
 		return errNullSender
 	}
-	return f.mayWrite()
+	return f.mayWrite(in.Member.BAL)
 }
 
 func (memberFront) stored(*delivery.Incoming) {}
 
-func (f memberFront) alike(_ *session, in *delivery.Incoming) (string, bool) {
-	return f.login.who.Person + " " + string(f.bal().Address), true
+func (f memberFront) alike(*session, *delivery.Incoming) (string, bool) {
+	return f.login.who.Person + " " + string(f.login.who.Grants[0].BAL.Address), true
 }
 
 // endedBy is what a session is told whose right, or time, is over.

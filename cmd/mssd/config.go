@@ -29,6 +29,8 @@ type Config struct {
 	Admin     AdminConfig     `toml:"admin"`
 	Metrics   MetricsConfig   `toml:"metrics"`
 	Shutdown  ShutdownConfig  `toml:"shutdown"`
+	// Submission is the front by which members send mail. Optional: none.
+	Submission *SubmissionConfig `toml:"submission"`
 
 	file string // where it was read, "" when built in memory
 }

@@ -390,7 +390,7 @@ func (k *checker) clash(c *Config) {
 		addrs []string
 	}
 	all := []listed{{"smtp.listen", c.SMTP.Listen}}
-	for _, f := range c.imapFronts() {
+	for _, f := range append(c.imapFronts(), c.submissionFronts()...) {
 		all = append(all, listed{f.key, f.addrs})
 	}
 	for _, l := range append(all, listed{"metrics.listen", []string{c.Metrics.Listen}}) {

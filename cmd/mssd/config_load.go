@@ -168,6 +168,12 @@ func (c *Config) paths() []*string {
 		ps = append(ps, &l.PasswordFile, &l.Cert, &l.Key)
 		lists = append(lists, l.Anchors)
 	}
+	if s := c.Submission; s != nil {
+		ps = append(ps, &s.Cert, &s.Key)
+		if s.App != nil {
+			ps = append(ps, &s.App.Cert, &s.App.Key)
+		}
+	}
 	if a := c.IMAP.App; a != nil {
 		ps = append(ps, &a.Cert, &a.Key)
 	}

@@ -86,17 +86,23 @@ func (c *Config) checkLogin(k *checker) {
 	k.between("login.argon2_memory_kib", int64(c.Login.Argon2MemoryKiB), 8, 4<<20)
 	k.between("login.argon2_threads", int64(c.Login.Argon2Threads), 1, 64)
 	k.duration("login.cache_for", c.Login.CacheFor, 0, time.Hour)
-	for _, m := range c.IMAP.Mechanisms {
-		k.oneOf("imap.mechanisms", m, auth.XOAuth2, auth.OAuthBearer, auth.Plain, auth.Login)
-		if c.Login.PSC == nil && slices.Contains([]string{auth.XOAuth2, auth.OAuthBearer}, m) {
-			k.bad("imap.mechanisms", "%s needs an issuer of tokens; expected a table login.psc", m)
-		}
-	}
+	c.checkMechanisms(k, "imap.mechanisms", c.IMAP.Mechanisms)
 	if p := c.Login.PSC; p != nil {
 		p.check(k)
 	}
 	if a := c.IMAP.App; a != nil {
 		a.check(k)
+	}
+	c.checkSubmission(k)
+}
+
+// checkMechanisms looks at what a front of persons offers.
+func (c *Config) checkMechanisms(k *checker, key string, mechanisms []string) {
+	for _, m := range mechanisms {
+		k.oneOf(key, m, auth.XOAuth2, auth.OAuthBearer, auth.Plain, auth.Login)
+		if c.Login.PSC == nil && slices.Contains([]string{auth.XOAuth2, auth.OAuthBearer}, m) {
+			k.bad(key, "%s needs an issuer of tokens; expected a table login.psc", m)
+		}
 	}
 }
 
@@ -123,8 +129,8 @@ func (a *AppConfig) check(k *checker) {
 // alone says whether the front of applications has addresses of its own.
 func (a *AppConfig) alone() bool { return a != nil && len(a.Listen)+len(a.ListenTLS) > 0 }
 
-// imapFront is one server of IMAP.
-type imapFront struct {
+// mailFront is one server of IMAP or of submission.
+type mailFront struct {
 	name, key string // for people; of its addresses
 	addrs     []string
 	implicit  bool // TLS from the first octet
@@ -132,16 +138,31 @@ type imapFront struct {
 }
 
 // imapFronts are the servers of IMAP that have an address.
-func (c *Config) imapFronts() []imapFront {
-	list := []imapFront{
-		{name: "imap", key: "imap.listen", addrs: c.IMAP.Listen},
-		{name: "imaps", key: "imap.listen_tls", addrs: c.IMAP.ListenTLS, implicit: true},
-	}
+func (c *Config) imapFronts() []mailFront {
+	list := mailFronts("imap", c.IMAP.Listen, c.IMAP.ListenTLS)
 	if a := c.IMAP.App; a != nil {
-		list = append(list, imapFront{name: "imap.app", key: "imap.app.listen", addrs: a.Listen, apps: true},
-			imapFront{name: "imaps.app", key: "imap.app.listen_tls", addrs: a.ListenTLS, implicit: true, apps: true})
+		list = append(list, appFronts("imap", a.Listen, a.ListenTLS)...)
 	}
-	return slices.DeleteFunc(list, func(f imapFront) bool { return len(f.addrs) == 0 })
+	return list
+}
+
+// mailFronts are the servers of a table, those that have an address.
+func mailFronts(table string, listen, listenTLS []string) []mailFront {
+	return slices.DeleteFunc([]mailFront{
+		{name: table, key: table + ".listen", addrs: listen},
+		{name: table + "s", key: table + ".listen_tls", addrs: listenTLS, implicit: true},
+	}, func(f mailFront) bool { return len(f.addrs) == 0 })
+}
+
+// appFronts are those of its table of applications.
+func appFronts(table string, listen, listenTLS []string) []mailFront {
+	list := mailFronts(table, listen, listenTLS)
+	for i := range list {
+		f := &list[i]
+		f.name, f.apps = f.name+".app", true
+		f.key = table + ".app" + strings.TrimPrefix(f.key, table)
+	}
+	return list
 }
 
 // kinds are the kinds of BALs that certificates open; the words were checked.
@@ -156,13 +177,15 @@ func (a *AppConfig) kinds() []store.Kind {
 }
 
 // tlsNames names the fronts that have a certificate, in their order.
-func (d *daemon) tlsNames() []string {
-	names := []string{"smtp", "imap"}
-	if d.cfg.IMAP.App != nil {
-		names = append(names, "imap.app")
+func (d *daemon) tlsNames() (names []string) {
+	for _, f := range frontConfigs(d.cfg, nil) {
+		names = append(names, f.Name)
 	}
 	return names
 }
+
+// tlsOf is the TLS side of a front, by its name.
+func (d *daemon) tlsOf(name string) *tlsconf.Front { return d.tls[slices.Index(d.tlsNames(), name)] }
 
 func (p *PSCConfig) check(k *checker) {
 	setDefault(&p.Introspection, "required")

@@ -77,7 +77,7 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Examples of what has no default.
-	none := []string{"certificates = [", "cipher_suites", "mechanisms = [\"XOAUTH2\"", "ocsp", "crl_urls", "url = \"https", "proxy_from", "[[smtp.partners]]", "addresses = [", "dn = \"CN=", "max_connections = 500", "postmaster", "crls", "bind_dn", "password_file", "mssd/ldap.pem", "service/ldap.key", "listen = \"127.0.0.1:9180\"", "filter"}
+	none := []string{"certificates = [", "cipher_suites", "mechanisms = [\"XOAUTH2\"", "ocsp", "crl_urls", "url = \"https", "proxy_from", "[[smtp.partners]]", "addresses = [", "dn = \"CN=", "max_connections = 500", "postmaster", "crls", "bind_dn", "password_file", "mssd/ldap.pem", "mssd/submission.pem", "service/submission.key", "service/ldap.key", "listen = \"127.0.0.1:9180\"", "filter"}
 	var lines []string
 	for line := range strings.Lines(string(b)) {
 		if bare := strings.TrimPrefix(line, "# "); bare != line && (strings.HasPrefix(bare, "[") || strings.Contains(bare, " = ")) &&
@@ -104,7 +104,13 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 	if d := cmp.Diff(wantApp, got.IMAP.App, cmpopts.IgnoreFields(AppConfig{}, "Hostname", "Cert", "Key")); d != "" {
 		t.Errorf("imap.app: -example +default\n%s", d)
 	}
-	got.IMAP.App = nil
+	wantSending := &SubmissionAppConfig{Hostname: "app.smtp.exemple.fr", Mechanisms: wantApp.Mechanisms}
+	got.Submission.App.Mechanisms = nil
+	got.Submission.App.check(&checker{}, got.IMAP.App)
+	if d := cmp.Diff(wantSending, got.Submission.App, cmpopts.IgnoreFields(SubmissionAppConfig{}, "Cert", "Key")); d != "" {
+		t.Errorf("submission.app: -example +default\n%s", d)
+	}
+	got.IMAP.App, got.Submission.App = nil, nil
 	wantPSC := &PSCConfig{Introspection: "required", ClockSkew: defaultClockSkew, CacheFor: defaultTokenCache, MaxSession: defaultMaxSession, BoundCertificates: "ignore"}
 	if d := cmp.Diff(wantPSC, got.Login.PSC, cmpopts.IgnoreFields(PSCConfig{}, "Issuer", "DiscoveryURL", "ClientID", "ClientSecretFile")); d != "" {
 		t.Errorf("login.psc: -default +example\n%s", d)

@@ -41,17 +41,15 @@ func stamp(files []string) string {
 // trustFiles are the groups that Reload reads, each with the way to read it alone.
 func (d *daemon) trustFiles() []*watched {
 	c := d.cfg
-	fronts := frontConfigs(c, nil)
-	files := []*watched{
-		{what: "certificate of smtp", files: certFiles(fronts[0]), reload: func(context.Context) error { return d.tls[0].Reload() }},
-		{what: "certificate of imap", files: certFiles(fronts[1]), reload: func(context.Context) error { return d.tls[1].Reload() }},
+	var files []*watched
+	for i, f := range frontConfigs(c, nil) {
+		files = append(files, &watched{what: "certificate of " + f.Name, files: certFiles(f), reload: func(context.Context) error { return d.tls[i].Reload() }})
+	}
+	files = append(files, []*watched{
 		{what: "anchors and revocation lists", files: append(append([]string{}, c.Trust.Anchors...), c.Trust.CRLs...),
 			reload: func(context.Context) error { return d.judge.Reload() }},
 		{what: "white list", tells: true, files: append(nonEmpty(c.WhiteList.File), c.listAnchors()...), reload: func(ctx context.Context) error { return d.list.Reload(ctx) }},
-	}
-	if c.IMAP.App != nil {
-		files = append(files, &watched{what: "certificate of imap.app", files: certFiles(fronts[2]), reload: func(context.Context) error { return d.tls[2].Reload() }})
-	}
+	}...)
 	return files
 }
 

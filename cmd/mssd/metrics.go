@@ -23,30 +23,32 @@ import (
 
 // metrics counts events of the trace. No label names a person, a BAL or a peer.
 type metrics struct {
-	registry *prometheus.Registry
-	accepted prometheus.Counter
-	repeated prometheus.Counter
-	refused  *prometheus.CounterVec
-	logins   *prometheus.CounterVec
-	fetches  prometheus.Counter
-	decided  *prometheus.CounterVec
-	advised  *prometheus.CounterVec
+	registry  *prometheus.Registry
+	accepted  prometheus.Counter
+	repeated  prometheus.Counter
+	submitted prometheus.Counter
+	refused   *prometheus.CounterVec
+	logins    *prometheus.CounterVec
+	fetches   prometheus.Counter
+	decided   *prometheus.CounterVec
+	advised   *prometheus.CounterVec
 }
 
 func newMetrics() *metrics {
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
-		accepted: prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_messages_accepted_total", Help: "Messages stored durably and answered 250."}),
-		repeated: prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_messages_repeated_total", Help: "Messages received again before their 250 was confirmed; not stored twice."}),
-		refused:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_refused_total", Help: "Refusals by SMTP code."}, []string{"code"}),
-		logins:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_logins_total", Help: "Logins by outcome."}, []string{"outcome"}),
-		fetches:  prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_fetches_total", Help: "Commands that read messages."}),
+		registry:  prometheus.NewRegistry(),
+		accepted:  prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_messages_accepted_total", Help: "Messages stored durably and answered 250."}),
+		repeated:  prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_messages_repeated_total", Help: "Messages received again before their 250 was confirmed; not stored twice."}),
+		submitted: prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_messages_submitted_total", Help: "Messages of members stored durably and answered 250; counted, for each recipient, among those accepted too."}),
+		refused:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_refused_total", Help: "Refusals by SMTP code."}, []string{"code"}),
+		logins:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_logins_total", Help: "Logins by outcome."}, []string{"outcome"}),
+		fetches:   prometheus.NewCounter(prometheus.CounterOpts{Name: "mssd_fetches_total", Help: "Commands that read messages."}),
 	}
 	m.decided = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_directory_decisions_total",
 		Help: "Recipients of stored messages, and refused ones, by class of the sender, answer of the directory and what the policy made of it."}, []string{"class", "answer", "action"})
 	m.advised = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "mssd_activities_total",
 		Help: "Persons who opened a BAL, once a day, by what their activities say of its structure."}, []string{"activity"})
-	m.registry.MustRegister(m.decided, m.advised, m.accepted, m.repeated, m.refused, m.logins, m.fetches,
+	m.registry.MustRegister(m.decided, m.advised, m.accepted, m.repeated, m.submitted, m.refused, m.logins, m.fetches,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -56,6 +58,8 @@ func (m *metrics) observe(e trace.Event) {
 	switch e.Kind {
 	case trace.Committed:
 		m.accepted.Inc()
+	case trace.Submitted:
+		m.submitted.Inc()
 	case trace.Duplicate:
 		m.repeated.Inc()
 	case trace.Recipient:
@@ -133,6 +137,13 @@ func (m *metrics) gauges(d *daemon) {
 		n := 0
 		for _, s := range d.imap {
 			n += s.Sessions()
+		}
+		return float64(n)
+	})
+	gauge("mssd_submission_sessions", "Connections of the submission fronts.", func() float64 {
+		n := 0
+		for _, s := range d.submission {
+			n += s.Connections()
 		}
 		return float64(n)
 	})

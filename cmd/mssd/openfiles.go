@@ -22,7 +22,7 @@ const (
 )
 
 // connections is the most at a time, for each front.
-type connections struct{ smtp, imap int }
+type connections struct{ smtp, imap, submission int }
 
 // openFileLimit raises the soft limit of open files to the hard one and returns it.
 func openFileLimit() (int, error) {
@@ -43,10 +43,20 @@ func openFileLimit() (int, error) {
 // connectionsWithin fits the connections into a limit of open files: as configured, or less and a warning that says so.
 // The operator front, through which all mail comes, is cut last: only when it alone wants more than half of the room.
 func (c *Config) connectionsWithin(limit int) (n connections, warning string, err error) {
-	n = connections{c.SMTP.MaxConnections, c.IMAP.MaxConnections}
+	kept := filesKept
+	n = connections{smtp: c.SMTP.MaxConnections, imap: c.IMAP.MaxConnections}
+	senders := c.submissionFronts()
+	if s := c.Submission; s != nil {
+		n.submission = s.MaxConnections
+		if len(s.ProxyFrom) > 0 {
+			for _, f := range senders {
+				kept += guard.MaxHeaders * len(f.addrs)
+			}
+		}
+	}
+	perSender := filesPerSMTP * len(senders)
 	list := c.imapFronts()
 	fronts := len(list)
-	kept := filesKept
 	if len(c.SMTP.ProxyFrom) > 0 {
 		kept += guard.MaxHeaders * len(c.SMTP.Listen)
 	}
@@ -55,25 +65,34 @@ func (c *Config) connectionsWithin(limit int) (n connections, warning string, er
 			kept += guard.MaxHeaders * len(f.addrs)
 		}
 	}
-	wanted := kept + filesPerSMTP*n.smtp + filesPerIMAP*fronts*n.imap
+	wanted := kept + filesPerSMTP*n.smtp + filesPerIMAP*fronts*n.imap + perSender*n.submission
 	if wanted <= limit {
 		return n, "", nil
 	}
 	room := limit - kept
 	n.smtp = min(n.smtp, room/2/filesPerSMTP)
-	n.imap = min(n.imap, (room-filesPerSMTP*n.smtp)/(filesPerIMAP*max(fronts, 1)))
-	n.smtp = min(c.SMTP.MaxConnections, (room-filesPerIMAP*fronts*n.imap)/filesPerSMTP)
+	if n.submission > 0 {
+		n.submission = min(n.submission, (room-filesPerSMTP*n.smtp)/4/max(perSender, 1))
+	}
+	n.imap = min(n.imap, (room-filesPerSMTP*n.smtp-perSender*n.submission)/(filesPerIMAP*max(fronts, 1)))
+	n.smtp = min(c.SMTP.MaxConnections, (room-filesPerIMAP*fronts*n.imap-perSender*n.submission)/filesPerSMTP)
 	text := fmt.Sprintf("this process may have %d files open, and smtp.max_connections (%d) and imap.max_connections (%d on each of %d fronts) can take %d",
 		limit, c.SMTP.MaxConnections, c.IMAP.MaxConnections, fronts, wanted)
 	cure := fmt.Sprintf("Write LimitNOFILE=%d into [Service] of the unit (systemctl edit mssd), or set these keys lower", roundUp(wanted))
-	if n.smtp < min(leastAtATime, c.SMTP.MaxConnections) || n.imap < min(leastAtATime, c.IMAP.MaxConnections) {
-		return n, "", &configError{c.name(), []fault{{Key: "smtp.max_connections, imap.max_connections", Text: text + ". " + cure}}}
+	keys := "smtp.max_connections, imap.max_connections"
+	submitting := 0
+	if s := c.Submission; s != nil {
+		submitting, keys = s.MaxConnections, keys+", submission.max_connections"
+		text += fmt.Sprintf(" together with submission.max_connections (%d on each of %d fronts)", submitting, len(senders))
+	}
+	if n.smtp < min(leastAtATime, c.SMTP.MaxConnections) || n.imap < min(leastAtATime, c.IMAP.MaxConnections) || n.submission < min(leastAtATime, submitting) {
+		return n, "", &configError{c.name(), []fault{{Key: keys, Text: text + ". " + cure}}}
 	}
 	var cut []string
 	for _, k := range []struct {
 		key       string
 		was, done int
-	}{{"smtp.max_connections", c.SMTP.MaxConnections, n.smtp}, {"imap.max_connections", c.IMAP.MaxConnections, n.imap}} {
+	}{{"smtp.max_connections", c.SMTP.MaxConnections, n.smtp}, {"imap.max_connections", c.IMAP.MaxConnections, n.imap}, {"submission.max_connections", submitting, n.submission}} {
 		if k.done < k.was {
 			cut = append(cut, fmt.Sprintf("%s is %d", k.key, k.done))
 		}

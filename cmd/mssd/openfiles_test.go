@@ -19,6 +19,9 @@ func TestConnectionsWithin(t *testing.T) {
 		return c
 	}
 	balancers := func(c *Config) { c.SMTP.ProxyFrom, c.IMAP.ProxyFrom = []string{"192.0.2.1"}, []string{"192.0.2.1"} }
+	submission := func(c *Config) {
+		c.Submission = &SubmissionConfig{Listen: []string{"127.0.0.1:1"}, ListenTLS: []string{"127.0.0.1:2"}, MaxConnections: 1000}
+	}
 	for _, tt := range []struct {
 		name   string
 		limit  int
@@ -27,16 +30,19 @@ func TestConnectionsWithin(t *testing.T) {
 		words  string // of the warning or the fault; "" none
 		fault  bool
 	}{
-		{name: "as the unit says", limit: 262144, want: connections{1000, 10_000}},
-		{name: "just enough", limit: 43_256, want: connections{1000, 10_000}},
-		{name: "one short", limit: 43_255, want: connections{1000, 9999}, words: "imap.max_connections is 9999 instead. Write LimitNOFILE=65536"},
-		{name: "a small one", limit: 4096, want: connections{640, 480}, words: "smtp.max_connections is 640 and imap.max_connections is 480"},
-		{name: "one front of IMAP", limit: 4096, change: func(c *Config) { c.IMAP.Listen = nil }, want: connections{640, 960}, words: "on each of 1 fronts"},
-		{name: "few are wanted", limit: 400, change: func(c *Config) { c.SMTP.MaxConnections, c.IMAP.MaxConnections = 10, 10 }, want: connections{10, 10}},
-		{name: "few are wanted of one", limit: 1024, change: func(c *Config) { c.IMAP.MaxConnections = 10 }, want: connections{242, 10}, words: "smtp.max_connections is 242"},
+		{name: "as the unit says", limit: 262144, want: connections{smtp: 1000, imap: 10_000}},
+		{name: "just enough", limit: 43_256, want: connections{smtp: 1000, imap: 10_000}},
+		{name: "one short", limit: 43_255, want: connections{smtp: 1000, imap: 9999}, words: "imap.max_connections is 9999 instead. Write LimitNOFILE=65536"},
+		{name: "a small one", limit: 4096, want: connections{smtp: 640, imap: 480}, words: "smtp.max_connections is 640 and imap.max_connections is 480"},
+		{name: "one front of IMAP", limit: 4096, change: func(c *Config) { c.IMAP.Listen = nil }, want: connections{smtp: 640, imap: 960}, words: "on each of 1 fronts"},
+		{name: "few are wanted", limit: 400, change: func(c *Config) { c.SMTP.MaxConnections, c.IMAP.MaxConnections = 10, 10 }, want: connections{smtp: 10, imap: 10}},
+		{name: "few are wanted of one", limit: 1024, change: func(c *Config) { c.IMAP.MaxConnections = 10 }, want: connections{smtp: 242, imap: 10}, words: "smtp.max_connections is 242"},
 		{name: "far too small", limit: 300, words: "LimitNOFILE=65536", fault: true},
 		{name: "balancers", limit: 1024, change: balancers, words: "LimitNOFILE=65536", fault: true},
-		{name: "balancers with room", limit: 262144, change: balancers, want: connections{1000, 10_000}},
+		{name: "with submission", limit: 262144, change: submission, want: connections{smtp: 1000, imap: 10_000, submission: 1000}},
+		{name: "a small one with submission", limit: 4096, change: submission, want: connections{smtp: 640, imap: 360, submission: 80}, words: "submission.max_connections is 80 instead"},
+		{name: "too small for submission", limit: 700, change: submission, words: "submission.max_connections", fault: true},
+		{name: "balancers with room", limit: 262144, change: balancers, want: connections{smtp: 1000, imap: 10_000}},
 	} {
 		c := base(tt.change)
 		n, warning, err := c.connectionsWithin(tt.limit)
@@ -53,7 +59,7 @@ func TestConnectionsWithin(t *testing.T) {
 		if !strings.Contains(warning, tt.words) || tt.words == "" && warning != "" {
 			t.Errorf("%s: says %q, want %q", tt.name, warning, tt.words)
 		}
-		if used := filesKept + 3*n.smtp + 2*(min(1, len(c.IMAP.Listen))+1)*n.imap; err == nil && used > tt.limit {
+		if used := filesKept + 3*n.smtp + 2*(min(1, len(c.IMAP.Listen))+1)*n.imap + 6*n.submission; err == nil && used > tt.limit {
 			t.Errorf("%s: %d files for %d", tt.name, used, tt.limit)
 		}
 	}

@@ -65,21 +65,22 @@ type daemon struct {
 	opt runOptions
 	log *slog.Logger
 
-	store    *store.Store
-	judge    *tlsconf.Judge
-	list     *whitelist.Keeper
-	partners *whitelist.Partners
-	dir      *directory.Directory
-	auth     *auth.Authenticator
-	psc      *auth.PSC        // nil: no tokens are taken
-	tls      []*tlsconf.Front // one for each front that speaks TLS
-	smtp     *smtpd.Server
-	imap     []*imapd.Server
-	admin    *admin.Server
-	fronts   []*front
-	metrics  *metrics
-	conns    connections
-	dated    struct { // for metrics
+	store      *store.Store
+	judge      *tlsconf.Judge
+	list       *whitelist.Keeper
+	partners   *whitelist.Partners
+	dir        *directory.Directory
+	auth       *auth.Authenticator
+	psc        *auth.PSC        // nil: no tokens are taken
+	tls        []*tlsconf.Front // one for each front that speaks TLS
+	smtp       *smtpd.Server
+	imap       []*imapd.Server
+	submission []*smtpd.Server
+	admin      *admin.Server
+	fronts     []*front
+	metrics    *metrics
+	conns      connections
+	dated      struct { // for metrics
 		mu    sync.Mutex
 		at    time.Time
 		dates []tlsconf.Date
@@ -226,7 +227,7 @@ func (d *daemon) makeFronts() {
 	d.smtp = &smtpd.Server{
 		Stored:   d.partners.Stored,
 		Seen:     d.partners.Seen,
-		Hostname: c.Hostname, TLS: d.tls[0], Judge: d.judge, List: d.list, Directory: d.dir, Store: d.store,
+		Hostname: c.Hostname, TLS: d.tlsOf("smtp"), Judge: d.judge, List: d.list, Directory: d.dir, Store: d.store,
 		Delivery:   delivery.New(delivery.Config{Store: d.store, Hostname: c.Hostname}),
 		Postmaster: store.Address(strings.ToLower(c.SMTP.Postmaster)),
 		MaxMessage: c.SMTP.MaxMessageOctets, MaxRecipients: c.SMTP.MaxRecipients,
@@ -243,13 +244,13 @@ func (d *daemon) makeFronts() {
 	d.fronts = append(d.fronts, &front{name: "smtp", server: d.smtp, addrs: c.SMTP.Listen, behind: parseNetworks(c.SMTP.ProxyFrom)})
 	for _, f := range c.imapFronts() {
 		s := &imapd.Server{
-			Hostname: c.Hostname, TLS: d.tls[1], Implicit: f.implicit, Store: d.store, Auth: d.auth, Mechanisms: c.mechanisms(),
+			Hostname: c.Hostname, TLS: d.tlsOf("imap"), Implicit: f.implicit, Store: d.store, Auth: d.auth, Mechanisms: c.mechanisms(),
 			MaxMessage: c.IMAP.MaxAppendOctets, MaxConns: d.conns.imap,
 			MaxConnsPerAddr: c.IMAP.MaxConnectionsPerAddress, IdleTime: time.Duration(c.IMAP.IdleTimeout),
 			Log: d.log.With("front", f.name),
 		}
 		if a := c.IMAP.App; a != nil && f.apps == a.alone() {
-			s.App = &imapd.AppFront{Hostname: a.Hostname, Alone: f.apps, TLS: d.tls[2], Mechanisms: a.Mechanisms}
+			s.App = &imapd.AppFront{Hostname: a.Hostname, Alone: f.apps, TLS: d.tlsOf("imap.app"), Mechanisms: a.Mechanisms}
 		}
 		if f.apps {
 			s.Hostname = c.IMAP.App.Hostname
@@ -257,6 +258,7 @@ func (d *daemon) makeFronts() {
 		d.imap = append(d.imap, s)
 		d.fronts = append(d.fronts, &front{name: f.name, server: s, addrs: f.addrs, behind: parseNetworks(c.IMAP.ProxyFrom)})
 	}
+	d.makeSubmission()
 	d.admin = &admin.Server{
 		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Auth: d.auth, Argon: argon,
 		AllowUIDs: c.Admin.AllowUIDs, CertKinds: logins.CertKinds, Version: versionText(), Log: d.log.With("front", "admin"),
@@ -264,7 +266,7 @@ func (d *daemon) makeFronts() {
 		Dates:    func() []tlsconf.Date { return d.dates(time.Now()) },
 		Warnings: func() []string { return append(nonEmpty(keyWarning(c)), nonEmpty(d.noFiles)...) },
 		// Whatever a front has taken can come back, with what stands before it.
-		MaxImport: max(c.SMTP.MaxMessageOctets, c.IMAP.MaxAppendOctets) + store.MaxPrefix,
+		MaxImport: max(c.SMTP.MaxMessageOctets, c.IMAP.MaxAppendOctets, c.maxSubmitted()) + store.MaxPrefix,
 	}
 	d.fronts = append(d.fronts, &front{name: "admin", server: d.admin})
 	if c.Metrics.Listen != "" {

@@ -6,7 +6,7 @@ import (
 	"mssd/tlsconf"
 )
 
-// frontConfigs are the TLS sides of the fronts, the operator front first. The configuration was checked.
+// frontConfigs are the TLS sides of the fronts, the operator front first, named as their tables. The configuration was checked.
 func frontConfigs(c *Config, log *slog.Logger) []tlsconf.FrontConfig {
 	fronts := []tlsconf.FrontConfig{
 		{Name: "smtp", CertFile: c.SMTP.Cert, KeyFile: c.SMTP.Key, More: morePairs(c.SMTP.Certificates), CipherSuites: suites(c.SMTP.CipherSuites),
@@ -17,6 +17,23 @@ func frontConfigs(c *Config, log *slog.Logger) []tlsconf.FrontConfig {
 	if a := c.IMAP.App; a != nil {
 		fronts = append(fronts, tlsconf.FrontConfig{Name: "imap.app", CertFile: a.Cert, KeyFile: a.Key, CipherSuites: suites(c.IMAP.CipherSuites),
 			RequestClientCert: true, Log: log})
+	}
+	return append(fronts, c.submissionTLS(log)...)
+}
+
+// submissionTLS are the TLS sides of the submission front: tickets of their own, the certificates of [imap] where it has none.
+func (c *Config) submissionTLS(log *slog.Logger) (fronts []tlsconf.FrontConfig) {
+	s := c.Submission
+	if s == nil {
+		return nil
+	}
+	f := tlsconf.FrontConfig{Name: "submission", CertFile: s.Cert, KeyFile: s.Key, CipherSuites: suites(c.IMAP.CipherSuites), RequestClientCert: c.asksIMAPClients(), Log: log}
+	if s.Cert == "" {
+		f.CertFile, f.KeyFile, f.More = c.IMAP.Cert, c.IMAP.Key, morePairs(c.IMAP.Certificates)
+	}
+	fronts = append(fronts, f)
+	if a := s.App; a != nil {
+		fronts = append(fronts, tlsconf.FrontConfig{Name: "submission.app", CertFile: a.Cert, KeyFile: a.Key, CipherSuites: suites(c.IMAP.CipherSuites), RequestClientCert: true, Log: log})
 	}
 	return fronts
 }
