@@ -219,12 +219,9 @@ func (a *Authenticator) Check(p *Principal, g Grant) error {
 	if !a.stillTrusted(p, now) {
 		return ErrWithdrawn
 	}
-	id := cmp.Or(g.member, p.Person)
-	for _, m := range a.cfg.Store.Members(bal.ID) {
-		// Roles count down: Owner may all that Writer may, Writer all that Reader may.
-		if m.ID == id && m.Active(now) && m.Role != 0 && m.Role <= g.Role {
-			return nil
-		}
+	// Roles count down: Owner may all that Writer may, Writer all that Reader may.
+	if m, ok := a.cfg.Store.Member(bal.ID, cmp.Or(g.member, p.Person)); ok && m.Active(now) && m.Role != 0 && m.Role <= g.Role {
+		return nil
 	}
 	return ErrWithdrawn
 }

@@ -256,6 +256,18 @@ func (s *Store) Members(id BALID) []Member {
 	return slices.SortedFunc(maps.Values(b.members), func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 }
 
+// Member is the member of a BAL with this very id, ended or not.
+func (s *Store) Member(id BALID, member string) (Member, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	b := s.mem.bals[id]
+	if b == nil || b.fault != nil {
+		return Member{}, false
+	}
+	m, ok := b.members[member]
+	return m, ok
+}
+
 // Mailboxes are the mailboxes of a BAL by name, with the missing parents (Created false).
 func (s *Store) Mailboxes(id BALID) ([]Mailbox, error) {
 	s.mu.RLock()
