@@ -77,6 +77,10 @@ func (f operatorFront) class(from message.Address) directory.Class { return f.sr
 // elsewhere: nobody's mail is relayed here.
 func (operatorFront) elsewhere(*session, message.Address, int64) error { return errRelay }
 
+// take: what another operator sends is bounded by its connections and by the space of the BALs.
+func (operatorFront) take(*delivery.Incoming) error { return nil }
+func (operatorFront) give(*delivery.Incoming, int)  {}
+
 func (f operatorFront) limits() delivery.Limits {
 	return delivery.Limits{Size: f.srv.maxMessage(), DKIM: f.srv.DKIM}
 }

@@ -166,6 +166,8 @@ func replyTo(err error) reply {
 		return r(550, 5, 7, 1, "your role in this mailbox lets you read only")
 	case errors.Is(err, errNotYours):
 		return r(550, 5, 7, 1, "MAIL FROM must be the address of the mailbox you have logged in to")
+	case errors.Is(err, ErrQuota):
+		return r(450, 4, 7, 1, "too many recipients within an hour, try again later")
 	case errors.Is(err, errNullSender):
 		return r(550, 5, 7, 1, "an empty MAIL FROM is for read receipts only")
 	case errors.As(err, &origin) && origin.Field == "":

@@ -46,6 +46,7 @@ type transaction struct {
 	in    delivery.Incoming
 	size  int64 // announced by SIZE; 0 unknown
 	began time.Time
+	taken int // recipients that count for the hour, and are given back unless the message is stored
 }
 
 // A front is what the fronts do not have in common: who may send, to whom, what. Its methods are called on the goroutine
@@ -61,6 +62,9 @@ type front interface {
 	class(from message.Address) directory.Class
 	// elsewhere is the answer to a recipient at a domain that is not ours, of a message of size octets (0: unknown).
 	elsewhere(s *session, to message.Address, size int64) error
+	// take counts one recipient more of in; give takes n of them back when the message was not stored.
+	take(in *delivery.Incoming) error
+	give(in *delivery.Incoming, n int)
 	// limits are those of a message.
 	limits() delivery.Limits
 	// content judges the message, which has come to its end.
@@ -190,6 +194,10 @@ func (s *session) Rcpt(_ string, opts *smtp.RcptOptions) error {
 		}
 		same := func(o delivery.Recipient) bool { return o.BAL.ID == r.BAL.ID }
 		if !slices.ContainsFunc(tx.in.Recipients, same) {
+			if err := s.front.take(&tx.in); err != nil {
+				return s.answer("RCPT", &tx.in, string(r.BAL.Address), err)
+			}
+			tx.taken++
 			tx.in.Recipients = append(slices.Clip(tx.in.Recipients), r)
 			s.tx = tx
 		}
@@ -327,6 +335,7 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (id trace.ID
 		return 0, "", err
 	}
 	if !dup {
+		s.tx.taken = 0
 		s.askLater(id, &tx.in)
 		s.front.stored(&tx.in)
 	}
@@ -353,11 +362,16 @@ type failed struct{ err error }
 func (f failed) Write([]byte) (int, error) { return 0, f.err }
 
 // Reset is called for RSET, EHLO and after each message.
-func (s *session) Reset() { s.tx = transaction{} }
+func (s *session) Reset() {
+	if n := s.tx.taken; n > 0 {
+		s.front.give(&s.tx.in, n)
+	}
+	s.tx = transaction{}
+}
 
 // Logout is the end of the connection, or of what go-smtp knows about it.
 func (s *session) Logout() error {
-	s.tx = transaction{}
+	s.Reset()
 	return nil
 }
 

@@ -22,6 +22,7 @@ type Submission struct {
 	Mechanisms []string            // SASL mechanisms offered; nil: PLAIN
 	App        *AppFront           // front of applications; nil: none
 
+	Quota       *Quota        // recipients an hour; nil: no limits
 	MaxPatient  int64         // octets of a message to the patient platform; 0: 25 MiB
 	MaxFailures int           // refused logins before the connection is closed; 0: 5
 	LoginTime   time.Duration // from the end of the TLS handshake to a login; 0: 60 s
@@ -111,6 +112,14 @@ func (f memberFront) elsewhere(s *session, to message.Address, size int64) error
 		return errNoSuchSpace
 	}
 	return errNoRelay
+}
+
+func (f memberFront) take(in *delivery.Incoming) error {
+	return f.srv.Submission.Quota.Take(in.Member.BAL, in.Member.Person, 1)
+}
+
+func (f memberFront) give(in *delivery.Incoming, n int) {
+	f.srv.Submission.Quota.Give(in.Member.BAL, in.Member.Person, n)
 }
 
 func (f memberFront) limits() delivery.Limits {

@@ -34,6 +34,18 @@ type SubmissionConfig struct {
 	IdleTimeout Duration `toml:"idle_timeout"`
 	// ProxyFrom is as in [smtp]. Optional: none.
 	ProxyFrom []string `toml:"proxy_from"`
+	// Limits are the recipients of an hour. Optional.
+	Limits SubmissionLimits `toml:"limits"`
+}
+
+// SubmissionLimits are the most recipients that may be written to within an hour; more are refused for now (450). Counts are
+// kept in memory.
+type SubmissionLimits struct {
+	// PersonRecipients are those of one person, whichever BALs they write from; BALRecipients those of one BAL. Optional.
+	PersonRecipients int `toml:"person_recipients"`
+	BALRecipients    int `toml:"bal_recipients"`
+	// ApplicationRecipients are those of one APP BAL, to which the others do not apply. Optional.
+	ApplicationRecipients int `toml:"application_recipients"`
 }
 
 // SubmissionAppConfig is the front of applications that send, beside that of [imap.app], which must be there: which BALs
@@ -81,9 +93,24 @@ func (c *Config) checkSubmission(k *checker) {
 	k.between("submission.max_connections_per_address", int64(s.MaxConnectionsPerAddress), 1, int64(max(1, s.MaxConnections)))
 	k.duration("submission.idle_timeout", s.IdleTimeout, time.Second, time.Hour)
 	k.networks("submission.proxy_from", s.ProxyFrom)
+	s.Limits.check(k)
 	if a := s.App; a != nil {
 		a.check(k, c.IMAP.App)
 	}
+}
+
+func (l *SubmissionLimits) check(k *checker) {
+	setDefault(&l.PersonRecipients, smtpd.DefaultPersonQuota)
+	setDefault(&l.BALRecipients, smtpd.DefaultBALQuota)
+	setDefault(&l.ApplicationRecipients, smtpd.DefaultApplicationQuota)
+	k.between("submission.limits.person_recipients", int64(l.PersonRecipients), 1, 10_000_000)
+	k.between("submission.limits.bal_recipients", int64(l.BALRecipients), 1, 10_000_000)
+	k.between("submission.limits.application_recipients", int64(l.ApplicationRecipients), 1, 10_000_000)
+}
+
+// quota is the count of all submission fronts together.
+func (l *SubmissionLimits) quota() *smtpd.Quota {
+	return &smtpd.Quota{Person: l.PersonRecipients, BAL: l.BALRecipients, Application: l.ApplicationRecipients}
 }
 
 func (a *SubmissionAppConfig) check(k *checker, imap *AppConfig) {
@@ -149,6 +176,11 @@ func (c *Config) maxSubmitted() int64 {
 // makeSubmission adds the submission fronts.
 func (d *daemon) makeSubmission() {
 	c, s := d.cfg, d.cfg.Submission
+	if s == nil {
+		return
+	}
+	quota := s.Limits.quota()
+	d.metrics.quota(quota.Refused)
 	for _, f := range c.submissionFronts() {
 		srv := &smtpd.Server{
 			Hostname: c.Hostname, TLS: d.tlsOf("submission"), List: d.list, Directory: d.dir, Store: d.store,
@@ -158,7 +190,7 @@ func (d *daemon) makeSubmission() {
 			MaxConns: d.conns.submission, MaxConnsPerAddr: s.MaxConnectionsPerAddress,
 			MinRate: d.smtp.MinRate, RateWindow: d.smtp.RateWindow, MaxErrors: d.smtp.MaxErrors, HandshakeTimeout: d.smtp.HandshakeTimeout,
 			ReadTimeout: time.Duration(s.IdleTimeout), Log: d.log.With("front", f.name),
-			Submission: &smtpd.Submission{Auth: d.auth, Implicit: f.implicit, Mechanisms: c.submissionMechanisms()},
+			Submission: &smtpd.Submission{Auth: d.auth, Implicit: f.implicit, Mechanisms: c.submissionMechanisms(), Quota: quota},
 		}
 		if a := s.App; a != nil && f.apps == a.alone() {
 			srv.Submission.App = &smtpd.AppFront{Hostname: a.Hostname, Alone: f.apps, TLS: d.tlsOf("submission.app"), Mechanisms: a.Mechanisms}

@@ -150,6 +150,16 @@ func (m *metrics) gauges(d *daemon) {
 	gauge("mssd_smtp_sessions", "SMTP connections.", func() float64 { return float64(d.smtp.Connections()) })
 }
 
+// quota registers how often a limit of recipients an hour was reached.
+func (m *metrics) quota(refused func() map[string]uint64) {
+	for limit := range refused() {
+		m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "mssd_submission_limited_total",
+			Help:        "Recipients refused because as many had been written to within an hour as may be, by limit.",
+			ConstLabels: prometheus.Labels{"limit": limit},
+		}, func() float64 { return float64(refused()[limit]) }))
+	}
+}
+
 // endings registers how long what can end lasts yet.
 func (m *metrics) endings(d *daemon) {
 	for i, front := range d.tlsNames() {
