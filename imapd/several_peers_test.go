@@ -2,7 +2,9 @@ package imapd
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -97,5 +99,41 @@ func TestCurlSeveral(t *testing.T) {
 	run(t, dir, "curl", append(args, "-T", file, base+others+"Sent")...)
 	if m := must[store.Mailbox](t, "mailbox")(p.store.Mailbox(p.bal.ID, "Sent")); m.Messages != 1 {
 		t.Errorf("Sent of the other BAL has %d messages", m.Messages)
+	}
+}
+
+// TestMuttSeveral: mutt, logged in with a token, opens the mailbox of another BAL and files one message into the own one.
+func TestMuttSeveral(t *testing.T) {
+	needProgram(t, "mutt", exec.LookPath)
+	needProgram(t, "script", exec.LookPath)
+	p := newPersons(t)
+	p.receive(balAddress, mail)
+	p.receive(balAddress, multipart)
+	dir := t.TempDir()
+	_, port, _ := strings.Cut(p.addr, ":")
+	token := write(t, filepath.Join(dir, "token"), p.provider.Token(psctest.Claims{NameID: hugoID, Username: hugoID}))
+	write(t, filepath.Join(dir, "muttrc"), fmt.Sprintf(`set imap_user="%s"
+set imap_authenticators="oauthbearer"
+set imap_delim_chars="/"
+set imap_oauth_refresh_command="cat %s"
+set folder="imaps://localhost:%s/"
+set spoolfile="imaps://localhost:%s/%sINBOX"
+set certificate_file="%s"
+set ssl_usesystemcerts=no
+set ssl_verify_host=yes
+set mail_check=0
+set quit=yes
+set move=no
+set confirmappend=no
+set confirmcreate=no
+set wait_key=no
+set delete=yes
+set header_cache=""
+push "<first-entry><flag-message><last-entry><save-message>=Archive<enter><sync-mailbox><quit>"
+`, hugoID, token, port, port, strings.NewReplacer(" ", "%20", "@", "%40").Replace(inWritten), p.ca))
+	run(t, dir, "script", "-qec", "mutt -n -F "+filepath.Join(dir, "muttrc"), filepath.Join(dir, "typescript"))
+	if in, ar := p.count(balAddress, "INBOX"), p.count(ownBAL, "Archive"); in != 1 || ar != 1 {
+		b, _ := os.ReadFile(filepath.Join(dir, "typescript"))
+		t.Errorf("the BAL has %d, the own Archive %d messages; want 1 and 1\n%s", in, ar, b)
 	}
 }
