@@ -30,7 +30,13 @@ func (s *Server) directoryStatus(r *http.Request) (any, error) {
 		return nil, err
 	}
 	s.Store.Record(event(r, trace.Admin, "directory status"))
-	return d.Status(), nil
+	return DirectoryStatus{d.Status(), PendingOf(s.Store)}, nil
+}
+
+// DirectoryStatus is the mirror's state, and what the directory is to be told.
+type DirectoryStatus struct {
+	directory.Status
+	Publication Pending `json:"publication"`
 }
 
 // directoryAccept puts the refused reading of a feed in force: the very one that the status reports.

@@ -407,6 +407,8 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return a.purge(op, res)
 	case retire:
 		return a.retire(op, res)
+	case Tell:
+		return a.tell(op, res)
 	case NoteInactive:
 		return a.noteInactive(op, res)
 	case learnUse:

@@ -49,7 +49,7 @@ func (a *apply) createBAL(b BAL, res *OpResult) error {
 	}
 	a.sys.LastBAL = id
 	b.ID, b.Created, b.Octets, b.Messages, b.HeldSince = id, a.now.Truncate(time.Second), 0, 0, time.Time{}
-	b.Use = Use{Since: seconds(b.Created)}
+	b.Use, b.Told = Use{Since: seconds(b.Created)}, Told{}
 	if err := a.s.keys.newBAL(&b); err != nil {
 		return err
 	}

@@ -231,12 +231,15 @@ func encodeBAL(r BAL) []byte {
 		b = binary.AppendVarint(b, n)
 	}
 	b = appendTime(b, r.HeldSince)
-	if d := r.Destroyed; !d.At.IsZero() || r.Use != (Use{}) {
+	if d := r.Destroyed; !d.At.IsZero() || r.Use != (Use{}) || r.Told != (Told{}) {
 		b = append(appendTime(b, d.At), boolByte(d.KeyGone)|boolByte(d.Wiped)<<1)
 		b = binary.AppendUvarint(b, d.Commit)
 	}
-	if u := r.Use; u != (Use{}) {
+	if u := r.Use; u != (Use{}) || r.Told != (Told{}) {
 		b = appendTime(appendTime(appendTime(b, u.Since), u.Last), u.Noticed)
+	}
+	if t := r.Told; t != (Told{}) {
+		b = appendTime(appendString(b, t.Entry), t.At)
 	}
 	return b
 }
@@ -265,6 +268,9 @@ func decodeBAL(k, v []byte) (BAL, error) {
 	}
 	if d.more() {
 		r.Use = Use{Since: d.time(), Last: d.time(), Noticed: d.time()}
+	}
+	if d.more() {
+		r.Told = Told{Entry: d.str(maxTold), At: d.time()}
 	}
 	if (r.State == Destroyed) == r.Destroyed.At.IsZero() {
 		d.bad = true

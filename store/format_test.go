@@ -86,6 +86,10 @@ func TestRecords(t *testing.T) {
 	if got, err := decodeBAL(keyBAL(1), encodeBAL(bal)); got != bal || err != nil {
 		t.Errorf("%+v %v", got, err)
 	}
+	bal.Told = Told{Entry: "8|99900000052|1|990000119", At: now}
+	if got, err := decodeBAL(keyBAL(1), encodeBAL(bal)); got != bal || err != nil {
+		t.Errorf("%+v %v", got, err)
+	}
 	bal.Use = Use{Since: now, Noticed: now}
 	if got, err := decodeBAL(keyBAL(1), encodeBAL(bal)); got != bal || err != nil {
 		t.Errorf("%+v %v", got, err)

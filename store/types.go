@@ -136,7 +136,8 @@ type BAL struct {
 	HeldSince time.Time
 	// Destroyed says how far the destruction of the BAL has come; zero where it was not destroyed.
 	Destroyed Destruction
-	Use       Use // when it was last used; the store's
+	Use       Use  // when it was last used; the store's
+	Told      Told // what the Annuaire Santé was told of it; the store's
 }
 
 // Destruction says how far the destruction of a BAL has come. At, KeyGone and Wiped come in this order.

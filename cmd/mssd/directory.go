@@ -11,11 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mssd/admin"
 	"mssd/directory"
 )
 
 func newDirectory() *cobra.Command {
-	return group("directory", "The mirror of the Annuaire Santé", newDirectoryStatus(), newDirectoryFind(), newDirectoryAudit(), newDirectoryAccept())
+	return group("directory", "The mirror of the Annuaire Santé", newDirectoryStatus(), newDirectoryFind(), newDirectoryAudit(), newDirectoryAccept(), newDirectoryPublish())
 }
 
 func newDirectoryStatus() *cobra.Command {
@@ -29,11 +30,11 @@ func newDirectoryStatus() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var st directory.Status
+			var st admin.DirectoryStatus
 			if err := json.Unmarshal(raw, &st); err != nil {
 				return fmt.Errorf("the daemon's answer: %w", err)
 			}
-			return ask.print(cmd.OutOrStdout(), raw, func(w io.Writer) { showDirectory(w, st) })
+			return ask.print(cmd.OutOrStdout(), raw, func(w io.Writer) { showDirectory(w, st.Status, st.Publication) })
 		},
 	}
 	return ask.flags(c)
@@ -58,9 +59,10 @@ func newDirectoryAccept() *cobra.Command {
 	return ask.flags(c)
 }
 
-func showDirectory(w io.Writer, st directory.Status) {
+func showDirectory(w io.Writer, st directory.Status, p admin.Pending) {
 	row(w, "usable", yesNo(st.Usable))
 	row(w, "generation", st.Generation)
+	row(w, "to publish", fmt.Sprintf("%s, %s (mssd directory publish)", counted(p.Additions, "addition", "additions"), counted(p.Removals, "removal", "removals")))
 	for _, f := range st.Feeds {
 		fmt.Fprintln(w)
 		showFeed(w, f)

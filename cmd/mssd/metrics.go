@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"mssd/admin"
 	"mssd/directory"
 	"mssd/tlsconf"
 	"mssd/trace"
@@ -124,6 +125,12 @@ func (m *metrics) gauges(d *daemon) {
 	gauge("mssd_bals_inactive", "Active BALs without a login for bal.inactivity_notice_days, or 365 days where that is 0.", func() float64 {
 		return inactiveBALs(d.store, cmp.Or(d.cfg.BAL.InactivityNoticeDays, inactiveDays))
 	})
+	for change, count := range map[string]func(admin.Pending) int{"addition": func(p admin.Pending) int { return p.Additions }, "removal": func(p admin.Pending) int { return p.Removals }} {
+		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "mssd_publication_pending",
+			Help:        "Entries of our BALs that the Annuaire Santé is to be told of (mssd directory publish).",
+			ConstLabels: prometheus.Labels{"change": change},
+		}, func() float64 { return float64(count(admin.PendingOf(d.store))) }))
+	}
 	gauge("mssd_trace_dropped", "Events of the trace that found no room since the start.", func() float64 { return float64(d.store.Dropped()) })
 	gauge("mssd_disk_free_octets", "Free space on the disk of the store.", func() float64 {
 		free, err := d.store.FreeSpace()
