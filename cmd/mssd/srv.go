@@ -22,12 +22,12 @@ const (
 )
 
 // services are those that have records, in the order in which they are told.
-var services = []string{"imap"}
+var services = []string{"imap", "submission"}
 
 // srvTimeout bounds the questions about one domain.
 const srvTimeout = 10 * time.Second
 
-// srvRecord is one record of _imap._tcp (RFC 2782, RFC 6186).
+// srvRecord is one record of _imap._tcp or _submission._tcp (RFC 2782, RFC 6186).
 type srvRecord struct {
 	Service  string `json:"service"` // one of services
 	Priority uint16 `json:"priority"`
@@ -53,14 +53,18 @@ type lookupSRV func(ctx context.Context, service, proto, name string) (string, [
 func newSRV() *cobra.Command {
 	var ask asking
 	var file string
-	var check bool
+	var check, program bool
 	c := &cobra.Command{
 		Use:   "srv [DOMAIN...]",
 		Short: "Print the SRV records that clients find the fronts by",
 		Long: "Print the SRV records of each domain, or, without one, of each domain that has a BAL here: priority 10 for persons, 20 for\n" +
-			"applications (imap.app). With --check the DNS is asked, and what is missing or wrong there is told; exit status 1 then.\n" +
-			"Records of _submission._tcp are neither printed nor checked: there is no submission front yet.",
+			"applications (imap.app, submission.app). With --check the DNS is asked, and what is missing or wrong there is told; exit\n" +
+			"status 1 then. With --autoconfig what Thunderbird and other programs read to set up an account with a password is printed\n" +
+			"instead, for https://autoconfig.DOMAIN/mail/config-v1.1.xml.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if program && (check || ask.json) {
+				return usageError{errors.New("--autoconfig prints a file of its own: leave --check and --json out")}
+			}
 			domains, err := domainArgs(args)
 			if err != nil {
 				return err
@@ -69,14 +73,21 @@ func newSRV() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			records, err := cfg.srvRecords()
-			if err != nil {
-				return err
-			}
 			if len(domains) == 0 {
 				if domains, err = ourDomains(cmd.Context(), &ask); err != nil {
 					return err
 				}
+			}
+			if program {
+				file, err := cfg.autoconfig(domains)
+				if err != nil {
+					return err
+				}
+				return file.print(cmd.OutOrStdout())
+			}
+			records, err := cfg.srvRecords()
+			if err != nil {
+				return err
 			}
 			var out []srvDomain
 			bad := false
@@ -99,6 +110,7 @@ func newSRV() *cobra.Command {
 	}
 	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file")
 	c.Flags().BoolVar(&check, "check", false, "ask the DNS whether they are there")
+	c.Flags().BoolVar(&program, "autoconfig", false, "print the file that sets up Thunderbird and other programs")
 	return ask.flags(c)
 }
 
@@ -135,6 +147,18 @@ func (c *Config) srvFronts() []srvFront {
 		f := srvFront{"imap", srvApplications, a.Hostname, "imap.listen", c.IMAP.Listen}
 		if a.alone() {
 			f.key, f.listen = "imap.app.listen", a.Listen
+		}
+		fronts = append(fronts, f)
+	}
+	s := c.Submission
+	if s == nil {
+		return fronts
+	}
+	fronts = append(fronts, srvFront{"submission", srvPersons, c.Hostname, "submission.listen", s.Listen})
+	if a := s.App; a != nil {
+		f := srvFront{"submission", srvApplications, a.Hostname, "submission.listen", s.Listen}
+		if a.alone() {
+			f.key, f.listen = "submission.app.listen", a.Listen
 		}
 		fronts = append(fronts, f)
 	}

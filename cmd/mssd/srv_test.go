@@ -39,6 +39,41 @@ func TestSRVRecords(t *testing.T) {
 	}
 }
 
+// The four records of a domain.
+func TestSRVRecordsOfSubmission(t *testing.T) {
+	c := defaultConfig()
+	c.Hostname, c.IMAP.Listen, c.IMAP.App = "mss.exemple.test", []string{":143"}, &AppConfig{Hostname: "app.exemple.test"}
+	c.Submission = &SubmissionConfig{Listen: []string{":submission"}, ListenTLS: []string{":465"}, App: &SubmissionAppConfig{Hostname: "App.smtp.exemple.test."}}
+	got, err := c.srvRecords()
+	want := []srvRecord{{"imap", 10, 100, 143, "mss.exemple.test"}, {"imap", 20, 100, 143, "app.exemple.test"},
+		{"submission", 10, 100, 587, "mss.exemple.test"}, {"submission", 20, 100, 587, "app.smtp.exemple.test"}}
+	if d := cmp.Diff(want, got); err != nil || d != "" {
+		t.Errorf("%v\n%s", err, d)
+	}
+	if l := got[3].line("officine.test"); l != "_submission._tcp.officine.test. SRV 20 100 587 app.smtp.exemple.test." {
+		t.Error(l)
+	}
+	asked := map[string]bool{}
+	faults := checkSRV(t.Context(), func(_ context.Context, service, _, _ string) (string, []*net.SRV, error) {
+		if asked[service] = true; service == "submission" {
+			return "", []*net.SRV{{Priority: 10, Port: 465, Target: "mss.exemple.test."}, {Priority: 20, Port: 587, Target: "app.smtp.exemple.test."}}, nil
+		}
+		return "", nil, errors.New("timeout")
+	}, srvDomain{"officine.test", got, nil})
+	if d := cmp.Diff([]string{"the DNS does not answer: timeout", "missing: _submission._tcp.officine.test. SRV 10 100 587 mss.exemple.test.",
+		"not ours: _submission._tcp.officine.test. SRV 10 0 465 mss.exemple.test."}, faults); d != "" || len(asked) != 2 {
+		t.Errorf("asked %v\n%s", asked, d)
+	}
+	c.Submission.App.ListenTLS = []string{":4650"}
+	if _, err := c.srvRecords(); err == nil || !strings.HasPrefix(err.Error(), "submission.app.listen holds no address") {
+		t.Errorf("a record for applications that cannot begin in clear: %v", err)
+	}
+	c.Submission.Listen = nil
+	if _, err := c.srvRecords(); err == nil || !strings.HasPrefix(err.Error(), "submission.listen holds no address") {
+		t.Errorf("a record for a front that clients cannot begin with in clear: %v", err)
+	}
+}
+
 func TestCheckSRV(t *testing.T) {
 	d := srvDomain{Domain: "officine.test", Records: []srvRecord{{"imap", 10, 100, 143, "imap.exemple.test"}, {"imap", 20, 100, 143, "app.exemple.test"}}}
 	persons, apps := &net.SRV{Priority: 10, Weight: 5, Port: 143, Target: "IMAP.exemple.test."}, &net.SRV{Priority: 20, Weight: 100, Port: 143, Target: "app.exemple.test."}
