@@ -190,6 +190,17 @@ func TestSubmissionFromSeveralBALs(t *testing.T) {
 	}
 }
 
+// A person whose number is written in capitals in one BAL and in small letters in another is the same person.
+func TestSubmissionOfOneWrittenTwice(t *testing.T) {
+	m := newMembers(t, nil)
+	m.commit(store.PutMember{Address: pharmacy, Member: store.Member{ID: "adeli:7599a0015", Role: store.Owner}},
+		store.PutMember{Address: readerBAL, Member: store.Member{ID: "adeli:7599A0015", Role: store.Writer}})
+	p := m.secure("none")
+	p.cmd("AUTH XOAUTH2 "+xoauth2("", m.psc.Token(psctest.Claims{NameID: "07599A0015"})), "235 2.7.0 ")
+	p.deliver(readerBAL, doctor, strings.ReplaceAll(note, pharmacy, readerBAL))
+	p.deliver(pharmacy, doctor, note)
+}
+
 // wantEvent looks for an event of the trace.
 func (m *members) wantEvent(t testing.TB, pattern string) {
 	t.Helper()

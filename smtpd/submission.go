@@ -85,7 +85,8 @@ func (f memberFront) mayWrite(bal store.BAL) error {
 		if g.BAL.ID != bal.ID {
 			continue
 		}
-		if check(p, auth.Grant{BAL: bal, Role: store.Writer}) == nil {
+		write := g
+		if write.Role = store.Writer; check(p, write) == nil {
 			return nil
 		}
 		if check(p, g) == nil {
