@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,8 +55,9 @@ func texts(rows []Ack) string {
 // An export says what changed since the last one that was acknowledged; what was acknowledged stands in no other, whatever else is
 // given again.
 func TestPublication(t *testing.T) {
-	now := time.Now().Truncate(time.Second)
-	h := open(t, func(s *Server) { s.Now = func() time.Time { return now } })
+	var now atomic.Int64 // seconds
+	now.Store(time.Now().Unix())
+	h := open(t, func(s *Server) { s.Now = func() time.Time { return time.Unix(now.Load(), 0) } })
 	add := func(b NewBAL) {
 		t.Helper()
 		if _, err := h.AddBAL(t.Context(), b); err != nil {
@@ -70,7 +72,7 @@ func TestPublication(t *testing.T) {
 	}
 	expect := func(want ...string) []Ack {
 		t.Helper()
-		now = now.Add(time.Minute)
+		now.Add(60)
 		rows := h.export(t)
 		if got := texts(rows); got != strings.Join(want, "\n") {
 			t.Errorf("to be told:\n%s\nwant\n%s", got, strings.Join(want, "\n"))
