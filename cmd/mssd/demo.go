@@ -195,6 +195,7 @@ func (d *demo) config() *Config {
 	const any = "127.0.0.1:0"
 	c.SMTP.Listen, c.SMTP.Cert, c.SMTP.Key = []string{any}, d.trust.ServerCert, d.trust.ServerKey
 	c.IMAP.Listen, c.IMAP.ListenTLS, c.IMAP.Cert, c.IMAP.Key = []string{any}, []string{any}, d.trust.ServerCert, d.trust.ServerKey
+	c.Submission = &SubmissionConfig{Listen: []string{any}, ListenTLS: []string{any}}
 	c.Trust.Anchors = []string{d.trust.Anchors}
 	c.WhiteList.File, c.WhiteList.SignerNames = d.trust.ListFile, []string{story.ListSigner}
 	c.Directory.LDAP = &LDAPFeed{URL: "ldap://" + d.annuaire.Addr}
@@ -254,13 +255,14 @@ func (d *demo) sayHowToConnect() {
 	fmt.Fprintf(d.out, `
 Le service reste en marche (processus %d). Pour l'ouvrir avec un logiciel de messagerie ordinaire :
   IMAP, TLS direct : %s        IMAP, STARTTLS : %s
+  envoi, TLS       : %s        envoi, STARTTLS : %s
   utilisateur      : %s
   mot de passe     : %s
   autorité         : %s (à accepter, ou à ajouter aux autorités du logiciel)
 Tout est aussi dans %s
 Suivre un message  : go run ./cmd/mssd trace --socket %s IDENTIFIANT
 Arrêter            : kill %d   (ou Ctrl-C ici)
-`, os.Getpid(), d.addrs["imaps"], d.addrs["imap"], host.User, host.Password, d.trust.Anchors,
+`, os.Getpid(), d.addrs["imaps"], d.addrs["imap"], d.addrs["submissions"], d.addrs["submission"], host.User, host.Password, d.trust.Anchors,
 		filepath.Join(d.dir, "demo.json"), d.cfg.Admin.Socket, os.Getpid())
 }
 

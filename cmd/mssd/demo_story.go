@@ -27,7 +27,7 @@ const patience = 20 * time.Second
 
 // tell plays the story against the running daemon. The first thing that differs from what should happen ends it.
 func (d *demo) tell(ctx context.Context) error {
-	d.say("Le vrai service écoute : SMTP %s, IMAP %s (TLS) et %s (STARTTLS).", d.addrs["smtp"], d.addrs["imaps"], d.addrs["imap"])
+	d.say("Le vrai service écoute : SMTP %s, IMAP %s (TLS) et %s (STARTTLS), envoi %s (TLS) et %s (STARTTLS).", d.addrs["smtp"], d.addrs["imaps"], d.addrs["imap"], d.addrs["submissions"], d.addrs["submission"])
 	d.client = &admin.Client{Socket: d.cfg.Admin.Socket}
 	if err := d.addBALs(ctx); err != nil {
 		return err
@@ -44,6 +44,9 @@ func (d *demo) tell(ctx context.Context) error {
 		return err
 	}
 	if err := d.refusals(); err != nil {
+		return err
+	}
+	if err := d.question(ctx); err != nil {
 		return err
 	}
 	if err := d.trace(ctx, id, letter.MessageID); err != nil {

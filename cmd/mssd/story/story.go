@@ -30,6 +30,9 @@ const (
 	PharmacyName   = "PHARMACIE DU PONT"
 	PharmacyFINESS = "990009011"
 
+	// Doctor is a BAL of ours that the pharmacy writes to.
+	Doctor = "dr.essai@" + PharmacyDomain
+
 	// Unpublished is a BAL of ours that the directory does not know.
 	Unpublished = "pharmacie.fermee@" + PharmacyDomain
 	// Nobody is an address of our domain that no BAL has.
