@@ -230,11 +230,17 @@ func harmless(shown string, addr Address) bool {
 		return false
 	}
 	for word := range strings.FieldsSeq(strings.ToLower(text)) {
-		if strings.Trim(word, `"'<>()[]`) != string(addr) && strings.ContainsAny(word, "@\uff20\ufe6b<>") { // "@" in all its widths
+		if strings.Trim(word, `"'<>()[]`) != string(addr) && (strings.ContainsAny(word, "<>") || likeAddress(word)) {
 			return false
 		}
 	}
 	return true
+}
+
+// likeAddress reports whether a word has an "@" with a dot behind it, each in any of its widths; "Pharm@cie" has none.
+func likeAddress(word string) bool {
+	at := strings.IndexAny(word, "@\uff20\ufe6b")
+	return at >= 0 && strings.ContainsAny(word[at:], ".\uff0e\ufe52\u3002\uff61\u2024")
 }
 
 // unshowable are control characters, and those that turn the direction of writing.

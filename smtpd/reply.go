@@ -172,6 +172,8 @@ func replyTo(err error) reply {
 		return r(550, 5, 7, 1, "an empty MAIL FROM is for read receipts only")
 	case errors.As(err, &origin) && origin.Field == "":
 		return r(550, 5, 6, 0, "the header is malformed or too long")
+	case errors.As(err, &origin) && errors.Is(err, message.ErrDisguise):
+		return r(550, 5, 7, 1, origin.Field+": the name beside your address shows another address")
 	case errors.As(err, &origin) && origin.Field == "Sender":
 		return r(550, 5, 7, 1, "Sender: must be left out, or be the address of your mailbox and nothing else")
 	case errors.As(err, &origin):

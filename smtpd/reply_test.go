@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"mssd/delivery"
+	"mssd/message"
 	"mssd/store"
 	"mssd/tlsconf"
 )
@@ -24,7 +25,9 @@ func TestReplyTable(t *testing.T) {
 		{&peerError{tlsconf.Verdict{Reason: tlsconf.Revoked}}, "550 5.7.1 "},
 		{&peerError{tlsconf.Verdict{Reason: tlsconf.NotUsable}}, "451 4.7.1 "},
 		{&peerError{tlsconf.Verdict{Reason: tlsconf.RevocationUnknown}}, "451 4.7.1 "},
-		{&QuotaError{"person"}, "450 4.7.1 "}, {errNotBound, "550 5.7.1 "}, {errNotListed, "550 5.7.1 "}, {errListUnknown, "451 4.7.1 "},
+		{&QuotaError{"person"}, "450 4.7.1 "},
+		{&message.OriginError{Field: "From", Err: message.ErrDisguise}, "550 5.7.1 From: the name beside"}, {&message.OriginError{Err: message.ErrHeader}, "550 5.6.0 "},
+		{errNotBound, "550 5.7.1 "}, {errNotListed, "550 5.7.1 "}, {errListUnknown, "451 4.7.1 "},
 		{errNeedTLS, "530 5.7.0 "}, {errAddress, "501 5.1.3 "}, {errNonASCII, "553 5.6.7 "}, {errRelay, "550 5.7.1 "},
 		{store.ErrNoBAL, "550 5.1.1 "}, {errNotOpen, "550 5.1.1 "}, {errNotInDir, "550 5.1.1 "},
 		{errSuspended, "450 4.2.1 "}, {errClosedBAL, "550 5.2.1 "}, {store.ErrOverQuota, "452 4.2.2 "},
