@@ -150,6 +150,9 @@ func (c *conn) receive(lit *wire.Literal, blob *store.Blob, scan *message.Scanne
 		n, err := lit.Read(buf)
 		p := buf[:n]
 		if bytes.IndexByte(p, 0) >= 0 {
+			if lit.Binary {
+				return errBinary
+			}
 			return errNULLiteral
 		}
 		sum.Write(p)

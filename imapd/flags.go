@@ -71,6 +71,8 @@ func (c *conn) cmdStore(cmd *wire.Command) (response, error) {
 		return response{}, no(c.modifiedCode(left, a.UID), "Some of the messages no longer exist, others were changed meanwhile")
 	case len(left) > 0:
 		return response{statusOK, c.modifiedCode(left, a.UID), "Conditional STORE left some messages alone"}, nil
+	case missing && a.Silent: // RFC 2180, Section 4.2.1
+		return response{statusOK, "EXPUNGEISSUED", cmd.Name + " completed, some of the messages no longer exist"}, nil
 	case missing:
 		return response{}, no("EXPUNGEISSUED", "Some of the messages no longer exist")
 	}

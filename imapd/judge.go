@@ -73,9 +73,12 @@ func (c *conn) compile(k wire.Key) (judge, error) {
 		return rowJudge(func(r store.Row) bool { return uint64(r.Size) < k.Number }), nil
 	case wire.KeyModSeq: // RFC 7162, Section 3.1.5
 		return rowJudge(func(r store.Row) bool { return uint64(r.ModSeq) >= k.Number }), nil
-	case wire.KeyOlder, wire.KeyYounger: // RFC 5032, Section 3
-		limit := c.srv.Now().Add(-time.Duration(k.Number) * time.Second)
-		return rowJudge(func(r store.Row) bool { return r.Date.Before(limit) == (k.Op == wire.KeyOlder) }), nil
+	case wire.KeyOlder, wire.KeyYounger: // RFC 5032, Section 2: to the second, and that second is in both
+		limit := c.srv.Now().Truncate(time.Second).Add(-time.Duration(k.Number) * time.Second)
+		if k.Op == wire.KeyOlder {
+			return rowJudge(func(r store.Row) bool { return !r.Date.After(limit) }), nil
+		}
+		return rowJudge(func(r store.Row) bool { return !r.Date.Before(limit) }), nil
 	case wire.KeySavedBefore, wire.KeySavedOn, wire.KeySavedSince:
 		op := map[wire.KeyOp]wire.KeyOp{wire.KeySavedBefore: wire.KeyBefore, wire.KeySavedOn: wire.KeyOn, wire.KeySavedSince: wire.KeySince}[k.Op]
 		return rowJudge(func(r store.Row) bool { return dayMatches(op, r.SaveDate.UTC(), k.Date) }), nil

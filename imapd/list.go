@@ -138,16 +138,20 @@ func (c *conn) listEntry(a wire.List, e entry, all []entry) {
 		return
 	}
 	c.listLine(wire.ListData{Command: "LIST", Attributes: e.attributes(a), Delim: delim, Name: e.shown, ChildInfo: below})
-	if a.ReturnMyRights && e.box.Created {
+	// Nothing more of a name that is no mailbox, or is there for those below it (RFC 5819, Section 3; RFC 8440, Section 4).
+	if !e.box.Created || a.SelectSubscribed && !e.subscribed {
+		return
+	}
+	if a.ReturnMyRights {
 		c.myRightsLine(e.shown, e.grant)
 	}
-	if len(a.ReturnMetadata) > 0 && e.box.Created { // RFC 9590
+	if len(a.ReturnMetadata) > 0 { // RFC 9590
 		_, err := c.metadataLine(wire.GetMetadata{Mailbox: e.shown, Entries: a.ReturnMetadata, MaxSize: -1}, annotated{e.box.Ref, e.box, e.grant})
 		if err != nil {
 			c.log.Warn("metadata cannot be read", "mailbox", uint32(e.box.Ref.Mailbox), "err", err)
 		}
 	}
-	if len(a.ReturnStatus) > 0 && e.box.Created {
+	if len(a.ReturnStatus) > 0 {
 		c.statusLine(e.shown, e.box, a.ReturnStatus)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"mssd/message"
 )
@@ -88,4 +89,20 @@ func TestThreadIDUnreadable(t *testing.T) {
 	name := fmt.Sprintf("T1-%x", message.NewRefID("root@x"))
 	expect(s, s.want("FETCH 1:* (THREADID)", "NO [UNAVAILABLE]"), "* 1 FETCH (THREADID ("+name+"))", "* 3 FETCH (THREADID ("+name+"))")
 	expect(s, s.ok("SEARCH THREADID "+name), "* SEARCH 1 3")
+}
+
+// TestWithin: the second that lies just so far back is in both (RFC 5032, Section 2).
+func TestWithin(t *testing.T) {
+	arrival := time.Date(2025, 3, 14, 9, 26, 53, 0, time.UTC)
+	w := newWorld(t, func(s *Server) {
+		s.Now = func() time.Time { return arrival.Add(60*time.Second + 700*time.Millisecond) }
+	})
+	w.deliver("INBOX", mail)
+	s := w.login(ownerName, "INBOX")
+	for key, want := range map[string]string{"OLDER 59": "* SEARCH 1", "OLDER 60": "* SEARCH 1", "OLDER 61": "* SEARCH", "YOUNGER 59": "* SEARCH",
+		"YOUNGER 60": "* SEARCH 1", "YOUNGER 61": "* SEARCH 1"} {
+		if got := s.ok("SEARCH " + key); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q, want %q", key, got, want)
+		}
+	}
 }

@@ -91,14 +91,23 @@ func TestReplaceTrace(t *testing.T) {
 	}
 }
 
-// TestNULInLiteral8: literal8 is taken, and a NUL in it is refused before anything is stored.
+// TestNULInLiteral8: literal8 is taken. A NUL in it is a matter of the content, for which RFC 3516, Section 4.4 has a code; in a literal
+// it is none of the grammar. Nothing is stored then, and the session goes on.
 func TestNULInLiteral8(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.login(ownerName, "Drafts")
-	s.want("APPEND Drafts ~{4+}\r\nab\x00c", "BAD NUL")
-	s.ok("APPEND Drafts ~{4+}\r\nabcd")
-	s.want("REPLACE 1 Drafts ~{4+}\r\nab\x00c", "BAD NUL")
+	for _, c := range []struct{ args, want string }{
+		{"APPEND Drafts ~{4+}\r\nab\x00c", "NO [UNKNOWN-CTE]"},
+		{"APPEND Drafts UTF8 (~{4+}\r\nab\x00c)", "NO [UNKNOWN-CTE]"},
+		{"APPEND Drafts {1+}\r\na ~{2+}\r\na\x00", "NO [UNKNOWN-CTE]"},
+		{"APPEND Drafts {2+}\r\na\x00", "BAD NUL"},
+		{"APPEND Drafts ~{4+}\r\nabcd", "OK [APPENDUID"},
+		{"REPLACE 1 Drafts ~{4+}\r\nab\x00c", "NO [UNKNOWN-CTE]"},
+		{"REPLACE 1 Drafts {4+}\r\nab\x00c", "BAD NUL"},
+	} {
+		s.want(c.args, c.want)
+	}
 	if n := w.box("Drafts").Messages; n != 1 {
-		t.Errorf("%d messages", n)
+		t.Errorf("%d messages, want 1", n)
 	}
 }

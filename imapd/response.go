@@ -53,6 +53,7 @@ var (
 	errNumber       = bad("", "No message has that number")
 	errNameFixed    = no("CANNOT", "This mailbox can be neither created nor removed")
 	errNULLiteral   = bad("", "NUL is not allowed in a message")
+	errBinary       = no("UNKNOWN-CTE", "A message with NUL octets is not kept: encode them") // RFC 3516, Section 4.4
 	errTooMany      = no("LIMIT", "Too many messages to sort: ask for fewer")
 	errManyMessages = no("LIMIT", "Too many messages in one APPEND, or too large together: send at most 100 and 256 MB at a time")
 	errUnknownCTE   = no("UNKNOWN-CTE", "The encoding of this part is not known")

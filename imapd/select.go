@@ -23,7 +23,7 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 		return response{}, errQResync
 	}
 	if a.QResync != nil && c.uidOnly && len(a.QResync.MatchSeqs.Ranges) > 0 {
-		return response{}, errUIDRequired // RFC 9586, Section 3.4
+		return response{}, errUIDRequired // RFC 9586, Section 3.7
 	}
 	if c.sel != nil {
 		// What was selected is left, also when the command fails (RFC 9051, Section 6.3.2).

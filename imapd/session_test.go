@@ -30,9 +30,12 @@ func TestTwoSessions(t *testing.T) {
 	expect(b, b.ok("FETCH 4 UID"), "* 4 FETCH (UID 4)")
 	expect(b, b.want("FETCH 2 FLAGS", "NO [EXPUNGEISSUED]"))
 	expect(b, b.want(`STORE 3:4 +FLAGS (\Flagged)`, "NO [EXPUNGEISSUED]"), `* 4 FETCH (FLAGS (\Flagged))`)
-	expect(b, b.ok("UID FETCH 2 UID"), "* 3 EXPUNGE", "* 2 EXPUNGE") // UID commands may tell
+	expect(b, b.want(`STORE 1:3 +FLAGS.SILENT (\Answered)`, "OK [EXPUNGEISSUED]")) // RFC 2180, Section 4.2.1
+	expect(b, b.ok("UID FETCH 2 UID"), "* 3 EXPUNGE", "* 2 EXPUNGE")               // UID commands may tell
 	expect(b, b.ok("FETCH 2 UID"), "* 2 FETCH (UID 4)")
-	expect(a, a.ok("NOOP"), `* 2 FETCH (FLAGS (\Flagged \Recent))`)
+	expect(a, a.ok("NOOP"), `* 1 FETCH (FLAGS (\Answered \Recent))`, `* 2 FETCH (FLAGS (\Flagged \Recent))`)
+	a.ok(`STORE 1 -FLAGS.SILENT (\Answered)`)
+	expect(b, b.ok("NOOP"), "* 1 FETCH (FLAGS ())")
 
 	// A silent change is silent to its author alone.
 	expect(a, a.ok(`STORE 1 +FLAGS.SILENT (\Seen)`))

@@ -53,8 +53,7 @@ func playTranscript(t *testing.T, script string, packed bool) {
 	var w *world
 	asPerson := ""
 	if strings.Contains(script, "!person") {
-		var p *persons
-		p = newPersons(t)
+		p := newPersons(t)
 		w, asPerson = p.world, p.authenticate("")
 	} else {
 		w = newWorld(t, func(s *Server) { s.Implicit = !clear })

@@ -150,7 +150,7 @@ func AppendStatus(dst []byte, name string, inUTF8 bool, values []StatusValue) []
 	return append(dst, ")\r\n"...)
 }
 
-// ESearch is an ESEARCH response (RFC 4731, Section 3.2). Of its values only those in Return are printed; Min, Max
+// ESearch is an ESEARCH response (RFC 4731, Section 3.1; RFC 9051, Section 7.3.4). Of its values only those in Return are printed; Min, Max
 // and All are left out when nothing was found.
 type ESearch struct {
 	Tag      string

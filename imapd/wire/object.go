@@ -16,7 +16,7 @@ func (l *searcher) objectID(w string) (Key, error) {
 	return k, nil
 }
 
-// within reads the argument of OLDER and YOUNGER, seconds (RFC 5032, Section 4).
+// within reads the argument of OLDER and YOUNGER, seconds (RFC 5032, Section 3).
 func (l *searcher) within(w string) (Key, error) {
 	n, err := l.number(maxUint32)
 	if err == nil && n == 0 {
