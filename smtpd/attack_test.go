@@ -214,7 +214,7 @@ func TestTooManyErrors(t *testing.T) {
 	p.expect("421 4.7.0 too many refused recipients")
 	p.gone()
 	p = w.secure("patient")
-	for range maxJunk - 1 {
+	for range maxJunk + w.srv.lib.MaxRecipients - 1 {
 		p.cmd("NOOP", "250")
 	}
 	p.cmd("NOOP", "421 4.7.0")

@@ -69,7 +69,7 @@ func (w *wire) nextChunk() error {
 		if err != nil {
 			return errGone
 		}
-		if w.junk++; w.junk > maxJunk {
+		if w.junk++; w.junk > maxJunk+w.maxRcpt {
 			_ = w.end(errTooManyJunk)
 			return errGone
 		}

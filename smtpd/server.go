@@ -331,6 +331,7 @@ func (s *Server) front(g *guard.Conn) {
 	g.HandshakeDone()
 	w := newWire(t, g)
 	w.host, w.maxErrs, w.maxMsg, w.log = s.Hostname, s.MaxErrors, s.maxMessage(), log
+	w.maxRcpt = s.lib.MaxRecipients
 	w.confirm, w.onClose = s.Store.Confirm, s.conns.Done
 	if s.Submission != nil {
 		w.login = s.newLogin(w)

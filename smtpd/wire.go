@@ -23,7 +23,7 @@ import (
 // Limits of the dialogue.
 const (
 	maxLine    = 4096 // octets of a command line (RFC 5321, Section 4.5.3.1.4 wants 512, extensions more)
-	maxJunk    = 200  // commands without an accepted message in between
+	maxJunk    = 200  // commands without an accepted message in between, besides recipients
 	maxHold    = 32 << 10
 	maxChunk   = 1<<32 - 1 // octets of one BDAT: what go-smtp can count
 	windowSize = 64 << 10  // octets of a message in memory
@@ -40,6 +40,7 @@ type wire struct {
 	host    string
 	maxErrs int
 	maxMsg  int64
+	maxRcpt int
 	log     *slog.Logger
 	confirm func(trace.ID)
 	onClose func()
@@ -108,7 +109,7 @@ func (w *wire) nextLine() ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if w.junk++; w.junk > maxJunk {
+		if w.junk++; w.junk > maxJunk+w.maxRcpt {
 			return nil, w.end(errTooManyJunk)
 		}
 		pass, err := w.command(line)
