@@ -8,7 +8,7 @@
 //
 // Invariants:
 //  1. The blob is exactly what the peer sent; what we add stands in the prefix, at most MaxPrefix octets. The message of a
-//     member gets the Date and the Message-ID that it lacks, and nothing else (Originate).
+//     member gets the Date and the Message-ID that it lacks, and loses Bcc and what only we may set (Originate).
 //  2. A prefix never names a recipient other than its own.
 //  3. Nothing that a peer controls can break a line of a prefix: every such value is printable ASCII
 //     there, bounded, and quoted where the grammar wants it.

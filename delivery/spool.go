@@ -28,7 +28,7 @@ type Limits struct {
 	Received int   // Received fields in the top header; 0: 100 (RFC 5321, Section 6.3)
 	DKIM     *DKIM // verifies signatures; nil: nobody does
 
-	Originate *Originate // adds what a member's software left out; nil: the octets stay as they came
+	Originate *Originate // adds what a member's software left out, takes away what recipients must not see; nil: the octets stay as they came
 }
 
 // A Spool takes in one message: an io.Writer whose memory does not depend on the size of the message.

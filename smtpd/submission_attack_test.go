@@ -276,3 +276,16 @@ func TestNoSmuggling(t *testing.T) {
 		t.Errorf("%q", box)
 	}
 }
+
+// Who gets a copy is not told to the others, and no member speaks in the name of our verdict on the sender.
+func TestHeaderOfMembersIsCleaned(t *testing.T) {
+	m := newMembers(t, nil)
+	p := m.logged(t)
+	p.deliver(pharmacy, doctor, "Authentication-Results: mx.operateur.test; auth=pass smtp.auth="+laboratory+"\r\nReturn-Path: <"+doctor+">\r\n"+
+		"Bcc: <"+patient+">,\r\n <"+readerBAL+">\r\nX-MSS-MES: FIN\r\n"+note)
+	got := m.inbox(doctor)
+	if len(got) != 1 || strings.Contains(got[0], patientINS) || strings.Contains(got[0], readerBAL) || strings.Contains(got[0], laboratory) ||
+		strings.Count(got[0], "Return-Path:") != 1 || !strings.Contains(got[0], "X-MSS-MES: FIN\r\n"+strings.TrimSuffix(note, "\r\nBonjour.\r\n")) {
+		t.Errorf("%q", got)
+	}
+}
