@@ -6,11 +6,11 @@ FUZZTIME      ?= 5m
 BENCHTIME     ?= 2s
 
 # Programs that the tests drive, and the Debian packages that bring them.
-TEST_PROGRAMS := slapd slapadd ldapsearch mbsync offlineimap mutt s-nail curl swaks openssl xz script systemd-analyze cc strace thunderbird
+TEST_PROGRAMS := slapd slapadd ldapsearch mbsync offlineimap mutt s-nail curl swaks openssl xz script systemd-analyze cc strace thunderbird gsasl
 # Node comes with npm in some distributions and apart in others, and Java from many hands: their packages are asked for only where the programs are missing.
 NODE_PROGRAMS := node npm
 NODE_PACKAGES := nodejs npm
-TEST_PACKAGES := slapd ldap-utils isync offlineimap3 mutt s-nail curl swaks libnet-ssleay-perl openssl xz-utils dovecot-imapd bsdutils procps systemd gcc libc6-dev strace thunderbird
+TEST_PACKAGES := slapd ldap-utils isync offlineimap3 mutt s-nail curl swaks libnet-ssleay-perl openssl xz-utils dovecot-imapd bsdutils procps systemd gcc libc6-dev strace thunderbird gsasl libsasl2-modules
 
 JAVA_PROGRAMS := java javac
 JAVA_PACKAGES := default-jdk-headless

@@ -35,7 +35,8 @@ type Member struct {
 	From        *time.Time `json:"from,omitempty"`
 	Until       *time.Time `json:"until,omitempty"`
 	HasPassword bool       `json:"has_password"`
-	State       string     `json:"state"` // active, ended, not yet, over
+	HasSCRAM    bool       `json:"has_scram"` // the password opens by SCRAM too
+	State       string     `json:"state"`     // active, ended, not yet, over
 }
 
 // Mailbox is one mailbox of a BAL.

@@ -109,7 +109,7 @@ func (s *Server) balAdd(r *http.Request) (any, error) {
 		if err := s.certMember(req.Member, b.Kind); err != nil {
 			return nil, err
 		}
-		m, password, err := s.newMember(r.Context(), *req.Member)
+		m, password, err := s.newMember(r.Context(), b.Address, *req.Member)
 		if err != nil {
 			return nil, err
 		}

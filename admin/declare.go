@@ -114,7 +114,7 @@ func (d *declaring) row(row DeclareRow) error {
 		if err := d.s.certMember(&req, b.Kind); err != nil {
 			return err
 		}
-		if owner, _, err = d.s.newMember(d.r.Context(), req); err != nil {
+		if owner, _, err = d.s.newMember(d.r.Context(), b.Address, req); err != nil {
 			return err
 		}
 	}

@@ -19,7 +19,7 @@ const (
 )
 
 func (s *Server) member(m store.Member) Member {
-	doc := Member{ID: m.ID, Role: m.Role.String(), HasPassword: m.PasswordHash != "", State: memberState(m, s.Now())}
+	doc := Member{ID: m.ID, Role: m.Role.String(), HasPassword: m.PasswordHash != "", HasSCRAM: m.SCRAM != "", State: memberState(m, s.Now())}
 	if !m.From.IsZero() {
 		doc.From = &m.From
 	}
@@ -51,7 +51,7 @@ func (s *Server) memberAdd(r *http.Request) (any, error) {
 	if err := s.certMember(&req, b.Kind); err != nil {
 		return nil, err
 	}
-	m, password, err := s.newMember(r.Context(), req)
+	m, password, err := s.newMember(r.Context(), b.Address, req)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func memberEvent(r *http.Request, act string, a store.Address, m store.Member) t
 }
 
 // newMember is the member asked for; password is set when it was made up here.
-func (s *Server) newMember(ctx context.Context, req NewMember) (m store.Member, password string, err error) {
+func (s *Server) newMember(ctx context.Context, a store.Address, req NewMember) (m store.Member, password string, err error) {
 	if err := checkMemberID(req.ID); err != nil {
 		return m, "", err
 	}
@@ -122,6 +122,11 @@ func (s *Server) newMember(ctx context.Context, req NewMember) (m store.Member, 
 		password = secret
 	} else if err := checkPassword(secret); err != nil {
 		return m, "", err
+	}
+	if s.SCRAM {
+		if m.SCRAM, err = auth.HashSCRAM(s.Store, a, secret); err != nil {
+			return m, "", err
+		}
 	}
 	m.PasswordHash, err = auth.HashPassword(s.Argon, secret)
 	return m, password, err

@@ -135,7 +135,7 @@ func (im *memberImport) row(row MemberRow) error {
 	if err := im.s.certMember(&req, b.Kind); err != nil {
 		return err
 	}
-	m, _, err := im.s.newMember(im.r.Context(), req)
+	m, _, err := im.s.newMember(im.r.Context(), b.Address, req)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (im *memberImport) row(row MemberRow) error {
 		im.done.Unchanged++
 	default:
 		im.done.Changed++
-		m.PasswordHash = old.PasswordHash
+		m.PasswordHash, m.SCRAM = old.PasswordHash, old.SCRAM
 		im.add("member change", b.Address, m, store.PutMember{Address: b.Address, Member: m})
 	}
 	return nil

@@ -210,7 +210,7 @@ func (s *Server) ownerAdd(r *http.Request, b store.BAL, owner store.Member) (any
 	if err := s.certMember(&req, b.Kind); err != nil {
 		return nil, err
 	}
-	m, password, err := s.newMember(r.Context(), req)
+	m, password, err := s.newMember(r.Context(), b.Address, req)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func (s *Server) ownerChange(r *http.Request, b store.BAL, owner store.Member) (
 	if err := decode(r, &req); err != nil {
 		return nil, err
 	}
-	m, _, err := s.newMember(r.Context(), NewMember{ID: canonicalID(r.PathValue("id")), Role: req.Role, From: req.From, Until: req.Until, NoPassword: true})
+	m, _, err := s.newMember(r.Context(), b.Address, NewMember{ID: canonicalID(r.PathValue("id")), Role: req.Role, From: req.From, Until: req.Until, NoPassword: true})
 	if err != nil {
 		return nil, err
 	}

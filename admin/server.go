@@ -55,6 +55,7 @@ type Server struct {
 	Judge     *tlsconf.Judge       // nil: peers are not judged
 	Fronts    Fronts
 	Argon     auth.Params         // for new passwords
+	SCRAM     bool                // new passwords get a verifier for SCRAM too
 	CertKinds []store.Kind        // of BALs that certificates open; nil: none
 	Auth      *auth.Authenticator // verifies the access tokens of owners; nil: none are taken
 	AllowUIDs []uint32            // users besides root and our own

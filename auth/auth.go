@@ -59,7 +59,7 @@ type Grant struct {
 type Principal struct {
 	Person string    // id of the member
 	Grants []Grant   // at least one; the first is the BAL named at login, or that of a person who came as themselves
-	Method string    // "password", "psc" or "certificate"
+	Method string    // "password", "scram", "psc" or "certificate"
 	Until  time.Time // when the session ends at the latest; zero: no such end
 
 	certs  []*x509.Certificate // of a login with a certificate

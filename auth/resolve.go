@@ -29,7 +29,7 @@ func (c candidate) key() string { return strconv.FormatUint(uint64(c.bal.ID), 10
 // stamp is what a remembered login depends on.
 func (c candidate) stamp() string {
 	m := c.member
-	return strings.Join([]string{m.PasswordHash, m.Role.String(), m.From.String(), m.Until.String(), strconv.FormatBool(m.Ended),
+	return strings.Join([]string{m.PasswordHash, m.SCRAM, m.Role.String(), m.From.String(), m.Until.String(), strconv.FormatBool(m.Ended),
 		c.bal.State.String()}, "\x00")
 }
 

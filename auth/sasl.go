@@ -39,6 +39,7 @@ type Exchange struct {
 	user      string // of LOGIN, once it was said
 	named     bool   // user is set
 	pending   error  // the refusal that follows the answer to tokenRefused
+	scram     *scram // of the mechanisms of that name
 }
 
 // Begin begins an exchange. The caller has made sure that the front offers the mechanism.
@@ -53,6 +54,11 @@ func (a *Authenticator) Begin(mechanism string, peer Peer) (*Exchange, error) {
 		if a.cfg.PSC == nil {
 			return nil, ErrMechanism
 		}
+	case ScramSHA256, ScramSHA256Plus:
+		if peer.ByCertificate || mechanism == ScramSHA256Plus && peer.Binding == nil {
+			return nil, ErrMechanism
+		}
+		return &Exchange{auth: a, mechanism: mechanism, peer: peer, scram: newScram(mechanism == ScramSHA256Plus)}, nil
 	default:
 		return nil, ErrMechanism
 	}
@@ -70,6 +76,8 @@ func (x *Exchange) Next(ctx context.Context, message []byte) (challenge []byte, 
 		return nil, nil, x.pending
 	}
 	switch x.mechanism {
+	case ScramSHA256, ScramSHA256Plus:
+		return x.scram.next(ctx, x.auth, x.peer, message)
 	case External:
 		p, err = x.auth.Certificate(ctx, string(message), x.peer)
 		return nil, p, err

@@ -2,10 +2,12 @@ package auth
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +29,8 @@ func (r *Refusal) Text() string {
 	switch reason, cert := strings.CutPrefix(r.Reason, "Certificate_"); {
 	case cert:
 		return "The client certificate was refused: " + strings.ReplaceAll(reason, "_", " ")
+	case strings.HasPrefix(r.Reason, "ChannelBinding"):
+		return "The login is not bound to this connection"
 	case strings.HasPrefix(r.Reason, "Token"):
 		return "The access token was refused"
 	case strings.HasPrefix(r.Person, CertMember):
@@ -43,6 +47,27 @@ type Peer struct {
 	Certs  []*x509.Certificate // shown over TLS, the peer's own first; nobody has judged them
 	// ByCertificate: the front takes certificates only.
 	ByCertificate bool
+	// Binding gives what only the two ends of this connection know (tls-exporter, RFC 9266); nil: it has no such thing.
+	Binding func() ([]byte, error)
+	// Plus: the front offers SCRAM-SHA-256-PLUS on this connection.
+	Plus bool
+}
+
+// Carried are those of the mechanisms that a TLS connection can carry.
+func Carried(cs *tls.ConnectionState, mechanisms []string) []string {
+	if slices.Contains(mechanisms, ScramSHA256Plus) && TLSBinding(cs) == nil {
+		return slices.DeleteFunc(slices.Clone(mechanisms), func(m string) bool { return m == ScramSHA256Plus })
+	}
+	return mechanisms
+}
+
+// TLSBinding is the Binding of a TLS connection; nil where it has none: TLS 1.2 without extended master secret (RFC 7627).
+func TLSBinding(cs *tls.ConnectionState) func() ([]byte, error) {
+	export := func() ([]byte, error) { return cs.ExportKeyingMaterial(bindLabel, nil, 32) }
+	if _, err := export(); err != nil {
+		return nil
+	}
+	return export
 }
 
 // Token checks an access token with which somebody wants to open a BAL, or, as themselves, all they hold (isThemselves). The

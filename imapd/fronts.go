@@ -61,7 +61,11 @@ func (c *conn) mechanisms() []string {
 	case c.srv.Mechanisms == nil:
 		return []string{auth.Plain}
 	}
-	return c.srv.Mechanisms
+	if c.tls == nil {
+		return c.srv.Mechanisms
+	}
+	cs := c.tls.ConnectionState()
+	return auth.Carried(&cs, c.srv.Mechanisms)
 }
 
 func (c *conn) offers(mechanism string) bool { return slices.Contains(c.mechanisms(), mechanism) }

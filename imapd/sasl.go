@@ -65,7 +65,9 @@ func (c *conn) cmdAuthenticate(cmd *wire.Command) (response, error) {
 
 // peer is who is at the other end.
 func (c *conn) peer() auth.Peer {
-	return auth.Peer{Remote: c.remote, Certs: c.tls.ConnectionState().PeerCertificates, ByCertificate: c.app() != nil}
+	cs := c.tls.ConnectionState()
+	return auth.Peer{Remote: c.remote, Certs: cs.PeerCertificates, ByCertificate: c.app() != nil, Binding: auth.TLSBinding(&cs),
+		Plus: c.offers(auth.ScramSHA256Plus)}
 }
 
 // welcome begins the session of who has logged in.

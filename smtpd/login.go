@@ -37,13 +37,15 @@ var early = []string{"EHLO", "HELO", "AUTH", "NOOP", "RSET", "QUIT", "STARTTLS"}
 // newLogin is the login of a connection whose TLS handshake is over.
 func (s *Server) newLogin(w *wire) *login {
 	state := w.ConnectionState()
-	l := &login{srv: s, w: w, mechanisms: s.Submission.Mechanisms, peer: auth.Peer{Certs: state.PeerCertificates}}
+	l := &login{srv: s, w: w, mechanisms: s.Submission.Mechanisms, peer: auth.Peer{Certs: state.PeerCertificates, Binding: auth.TLSBinding(&state)}}
 	if ap, err := netip.ParseAddrPort(w.RemoteAddr().String()); err == nil {
 		l.peer.Remote = ap.Addr().Unmap()
 	}
 	if a := s.Submission.App; a != nil && (a.Alone || a.named(state.ServerName)) {
 		l.mechanisms, l.peer.ByCertificate = a.Mechanisms, true
 	}
+	l.mechanisms = auth.Carried(&state, l.mechanisms)
+	l.peer.Plus = slices.Contains(l.mechanisms, auth.ScramSHA256Plus)
 	return l
 }
 

@@ -144,7 +144,7 @@ func (a *apply) setQuota(op SetQuota, res *OpResult) error {
 
 func (a *apply) putMember(op PutMember, res *OpResult) error {
 	m := op.Member
-	if m.ID == "" || len(m.ID) > maxText || !plain(m.ID) || m.Role == 0 || m.Role > Reader || len(m.PasswordHash) > maxHash {
+	if m.ID == "" || len(m.ID) > maxText || !plain(m.ID) || m.Role == 0 || m.Role > Reader || max(len(m.PasswordHash), len(m.SCRAM)) > maxHash {
 		return fmt.Errorf("%w: member", ErrInvalid)
 	}
 	w, err := a.balByAddress(op.Address)
@@ -178,7 +178,7 @@ func (a *apply) endMember(op EndMember, res *OpResult) error {
 	if !ok {
 		return ErrNoMember
 	}
-	m.Ended, m.PasswordHash = true, ""
+	m.Ended, m.PasswordHash, m.SCRAM = true, "", ""
 	return a.putMember(PutMember{op.Address, m}, res)
 }
 

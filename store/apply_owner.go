@@ -48,7 +48,7 @@ func (a *apply) memberByOwner(op MemberByOwner, res *OpResult) error {
 	case op.Act == DropMember:
 		err = a.endMember(EndMember{op.Address, op.Member.ID}, res)
 	case op.Act == ChangeMember:
-		op.Member.PasswordHash, op.Member.Ended = old.PasswordHash, false
+		op.Member.PasswordHash, op.Member.SCRAM, op.Member.Ended = old.PasswordHash, old.SCRAM, false
 		fallthrough
 	case op.Act == AddMember:
 		err = a.putMember(PutMember{op.Address, op.Member}, res)

@@ -29,10 +29,11 @@ const (
 	idOfMail    = "9f31-quatrepommes@patient.example"
 	sentence    = "amoxicilline un gramme trois fois par jour"
 	password    = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHQ$aGFzaG9mYXBhc3N3b3Jk"
+	verifier    = "SCRAM-SHA-256$65536:c29tZXNhbHQ=$dW5jbGVkZXZlcmlmaWNhdGlvbg==:dW5lYXV0cmVjbGVkdXNlcnZldXI="
 )
 
 var needles = []string{patientName, "Quatrepommes", patientINS, patientMail, subject, "amoxicilline", attachment, archive, idOfMail,
-	sentence, password, "Dossier Quatrepommes", "a-rappeler-quatrepommes"}
+	sentence, password, verifier, "Dossier Quatrepommes", "a-rappeler-quatrepommes"}
 
 // prescription is a mail with a PDF and an XDM archive, as a patient sends it.
 func prescription() string {
@@ -130,7 +131,7 @@ func TestNothingInClear(t *testing.T) {
 	s := storetest.Open(t, opt)
 	b := storetest.AddBAL(t, s, "pharmacie@bal.example", store.ORG)
 	do(t, s, store.CreateMailbox{BAL: b.ID, Name: "Dossier Quatrepommes"}, store.Subscribe{BAL: b.ID, Name: "Dossier Quatrepommes", On: true},
-		store.PutMember{Address: b.Address, Member: store.Member{ID: "rpps:10000000001", Role: store.Owner, PasswordHash: password}},
+		store.PutMember{Address: b.Address, Member: store.Member{ID: "rpps:10000000001", Role: store.Owner, PasswordHash: password, SCRAM: verifier}},
 		store.PutAnnotation{Ref: store.Ref{BAL: b.ID}, Annotation: store.Annotation{Person: "rpps:10000000001", Entry: "/vendor/quatrepommes", Value: "Quatrepommes"}})
 	raw := prescription()
 	in := box(t, s, b.ID, "INBOX")
@@ -185,7 +186,7 @@ func TestNothingInClear(t *testing.T) {
 	if subs, err := s.Subscriptions(b.ID); err != nil || !slices.Contains(subs, "Dossier Quatrepommes") {
 		t.Errorf("subscriptions %q, %v", subs, err)
 	}
-	if m := s.Members(b.ID); len(m) != 1 || m[0].PasswordHash != password {
+	if m := s.Members(b.ID); len(m) != 1 || m[0].PasswordHash != password || m[0].SCRAM != verifier {
 		t.Error("the member is another one")
 	}
 	if k := s.MailboxKeywords(in.Ref); !slices.Equal(k, []string{"a-rappeler-quatrepommes"}) {

@@ -324,7 +324,7 @@ var crashScenarios = map[string][]func(w *crashWriter){
 		w.deliver(10, 300, w.box("c@bal.example", "INBOX"))
 		w.do("two BALs", store.PutBAL{Create: true, BAL: store.BAL{Address: "d@bal.example", Kind: store.PER, State: store.Declared, Listing: store.Unlisted}},
 			store.PutBAL{Create: true, BAL: store.BAL{Address: "e@bal.example", Kind: store.APP, State: store.Active, Listing: store.Published}})
-		w.do("member", store.PutMember{Address: "c@bal.example", Member: store.Member{ID: "local:anne", Role: store.Owner, PasswordHash: "x"}})
+		w.do("member", store.PutMember{Address: "c@bal.example", Member: store.Member{ID: "local:anne", Role: store.Owner, PasswordHash: "x", SCRAM: "y"}})
 		w.do("state", store.SetBALState{Address: "d@bal.example", State: store.Active})
 		w.deliver(11, 300, w.box("d@bal.example", "INBOX"), w.box("e@bal.example", "INBOX"))
 		w.do("end of member", store.EndMember{Address: "c@bal.example", Member: "local:anne"})

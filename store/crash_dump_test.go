@@ -21,7 +21,7 @@ func dumpStore(s *store.Store) (string, error) {
 		}
 		fmt.Fprintf(&b, "bal %d %s %v %v %v %d messages %d octets\n", bal.ID, bal.Address, bal.Kind, bal.State, bal.Listing, bal.Messages, bal.Octets)
 		for _, m := range s.Members(bal.ID) {
-			fmt.Fprintf(&b, "member %d %s %v %v %q\n", bal.ID, m.ID, m.Role, m.Ended, m.PasswordHash)
+			fmt.Fprintf(&b, "member %d %s %v %v %q %q\n", bal.ID, m.ID, m.Role, m.Ended, m.PasswordHash, m.SCRAM)
 		}
 		subs, err := s.Subscriptions(bal.ID)
 		if err != nil {

@@ -281,7 +281,7 @@ func decodeBAL(k, v []byte) (BAL, error) {
 func encodeMember(m Member) []byte {
 	b := append(make([]byte, 0, 160), byte(m.Role), boolByte(m.Ended))
 	b = appendTime(appendTime(b, m.From), m.Until)
-	return appendString(b, m.PasswordHash)
+	return appendString(appendString(b, m.PasswordHash), m.SCRAM)
 }
 
 func boolByte(v bool) byte {
@@ -299,6 +299,9 @@ func decodeMember(k, v []byte) (BALID, Member, error) {
 	m := Member{ID: string(k[4:]), Role: Role(d.u8()), Ended: d.u8() == 1}
 	m.From, m.Until = d.time(), d.time()
 	m.PasswordHash = d.str(maxHash)
+	if d.more() {
+		m.SCRAM = d.str(maxHash)
+	}
 	return balOfKey(k), m, d.done("member")
 }
 

@@ -98,6 +98,14 @@ func TestRecords(t *testing.T) {
 	if id, got, err := decodeMember(keyMember(4, m.ID), encodeMember(m)); id != 4 || got != m || err != nil {
 		t.Errorf("%+v %v", got, err)
 	}
+	former := encodeMember(m)
+	if _, got, err := decodeMember(keyMember(4, m.ID), former[:len(former)-1]); got != m || err != nil { // before SCRAM
+		t.Errorf("of an older record: %+v %v", got, err)
+	}
+	m.SCRAM = "s"
+	if _, got, err := decodeMember(keyMember(4, m.ID), encodeMember(m)); got != m || err != nil {
+		t.Errorf("%+v %v", got, err)
+	}
 	sys := sysRec{Version: FormatVersion, LastBAL: 1, LastMailbox: 2, LastKeywords: 3, LastValidity: 4, LastSeq: 5, LastID: 6, Commits: 7}
 	if got, err := decodeSys(encodeSys(sys)); got != sys || err != nil {
 		t.Errorf("%+v %v", got, err)

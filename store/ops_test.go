@@ -126,9 +126,9 @@ func TestBALs(t *testing.T) {
 	if subs, _ := s.Subscriptions(b.ID); len(subs) != 6 {
 		t.Errorf("subscriptions %q", subs)
 	}
-	do(t, s, store.PutMember{Address: b.Address, Member: store.Member{ID: "rpps:1", Role: store.Owner, PasswordHash: "$argon2id$x"}})
+	do(t, s, store.PutMember{Address: b.Address, Member: store.Member{ID: "rpps:1", Role: store.Owner, PasswordHash: "$argon2id$x", SCRAM: "SCRAM-SHA-256$x"}})
 	do(t, s, store.EndMember{Address: b.Address, Member: "rpps:1"}, store.SetBALState{Address: b.Address, State: store.Suspended})
-	if m := s.Members(b.ID); len(m) != 1 || m[0].Active(time.Now()) || m[0].PasswordHash != "" {
+	if m := s.Members(b.ID); len(m) != 1 || m[0].Active(time.Now()) || m[0].PasswordHash != "" || m[0].SCRAM != "" {
 		t.Errorf("members %v", m)
 	}
 	if b, _ = s.BAL(b.Address); b.State != store.Suspended {
@@ -409,7 +409,7 @@ func TestDerived(t *testing.T) {
 
 // TestSecrets prints what holds secrets and looks for them.
 func TestSecrets(t *testing.T) {
-	m := store.Member{ID: "rpps:1", PasswordHash: "$argon2id$secret"}
+	m := store.Member{ID: "rpps:1", PasswordHash: "$argon2id$secret", SCRAM: "SCRAM-SHA-256$secret"}
 	var sb strings.Builder
 	for _, s := range []string{m.String(), m.GoString(), m.LogValue().String()} {
 		sb.WriteString(s)

@@ -88,8 +88,8 @@ func TestMemberByOwner(t *testing.T) {
 
 // The password of a member stays when an owner changes the role, and nothing is done in a BAL that is suspended.
 func TestMemberByOwnerKeepsPassword(t *testing.T) {
-	s := owned(t, store.Member{ID: "local:o", Role: store.Owner}, store.Member{ID: "local:x", Role: store.Writer, PasswordHash: "hash"})
-	if err := byOwner(s, "local:o", store.ChangeMember, store.Member{ID: "local:x", Role: store.Reader, PasswordHash: "other"}); err != nil {
+	s := owned(t, store.Member{ID: "local:o", Role: store.Owner}, store.Member{ID: "local:x", Role: store.Writer, PasswordHash: "hash", SCRAM: "verifier"})
+	if err := byOwner(s, "local:o", store.ChangeMember, store.Member{ID: "local:x", Role: store.Reader, PasswordHash: "other", SCRAM: "other"}); err != nil {
 		t.Fatal(err)
 	}
 	b, err := s.BAL(ownedBAL)
@@ -97,7 +97,7 @@ func TestMemberByOwnerKeepsPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range s.Members(b.ID) {
-		if m.ID == "local:x" && (m.PasswordHash != "hash" || m.Role != store.Reader) {
+		if m.ID == "local:x" && (m.PasswordHash != "hash" || m.SCRAM != "verifier" || m.Role != store.Reader) {
 			t.Errorf("changed to %v, password kept: %t", m, m.PasswordHash == "hash")
 		}
 	}

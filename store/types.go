@@ -163,6 +163,7 @@ type Member struct {
 	From, Until  time.Time // zero: no bound
 	PasswordHash string    // PHC string; "" no password
 	Ended        bool
+	SCRAM        string // verifier of the same password for SCRAM-SHA-256 (RFC 5803); "" none
 }
 
 // Active reports whether the membership is in force at t.

@@ -136,7 +136,7 @@ func showBAL(w io.Writer, b admin.BAL) {
 	}
 	fmt.Fprintln(w, "\nMEMBER\tROLE\tSTATE\tFROM\tUNTIL\tPASSWORD")
 	for _, m := range b.Members {
-		row(w, m.ID, m.Role, m.State, day(m.From), day(m.Until), yesNo(m.HasPassword))
+		row(w, m.ID, m.Role, m.State, day(m.From), day(m.Until), password(m))
 	}
 	fmt.Fprintln(w, "\nMAILBOX\tMESSAGES\tUNSEEN\tSIZE\tRETENTION")
 	for _, m := range b.Mailboxes {

@@ -171,7 +171,9 @@ type IMAPConfig struct {
 	Certificates []CertConfig `toml:"certificates"`
 	CipherSuites []string     `toml:"cipher_suites"`
 	// Mechanisms are the SASL mechanisms offered, in this order: "XOAUTH2" and "OAUTHBEARER", which need login.psc, and
-	// "PLAIN" and "LOGIN", with which the command LOGIN is taken too. Optional: all that can work.
+	// "PLAIN" and "LOGIN", with which the command LOGIN is taken too. "SCRAM-SHA-256-PLUS" and "SCRAM-SHA-256" open with passwords that
+	// were set while a front offered one of them: a verifier is kept of these that is cheaper to guess than argon2id
+	// (docs/login.md). Optional: XOAUTH2 and OAUTHBEARER where they can work, and PLAIN.
 	Mechanisms []string `toml:"mechanisms"`
 	// App is the front of applications, which log in with a certificate. Optional: none.
 	App *AppConfig `toml:"app"`

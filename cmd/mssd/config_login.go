@@ -76,6 +76,15 @@ func (c *Config) mechanisms() []string {
 	return []string{auth.Plain}
 }
 
+// keepsSCRAM says whether new passwords get a verifier for SCRAM: where a front offers it.
+func (c *Config) keepsSCRAM() bool {
+	offered := c.mechanisms()
+	if c.Submission != nil {
+		offered = slices.Concat(offered, c.submissionMechanisms())
+	}
+	return slices.ContainsFunc(offered, func(m string) bool { return m == auth.ScramSHA256 || m == auth.ScramSHA256Plus })
+}
+
 // asksIMAPClients says whether a client of the IMAP front is asked for a certificate.
 func (c *Config) asksIMAPClients() bool {
 	return c.Login.PSC != nil && c.Login.PSC.BoundCertificates != "ignore"
@@ -99,7 +108,7 @@ func (c *Config) checkLogin(k *checker) {
 // checkMechanisms looks at what a front of persons offers.
 func (c *Config) checkMechanisms(k *checker, key string, mechanisms []string) {
 	for _, m := range mechanisms {
-		k.oneOf(key, m, auth.XOAuth2, auth.OAuthBearer, auth.Plain, auth.Login)
+		k.oneOf(key, m, auth.XOAuth2, auth.OAuthBearer, auth.ScramSHA256Plus, auth.ScramSHA256, auth.Plain, auth.Login)
 		if c.Login.PSC == nil && slices.Contains([]string{auth.XOAuth2, auth.OAuthBearer}, m) {
 			k.bad(key, "%s needs an issuer of tokens; expected a table login.psc", m)
 		}

@@ -107,12 +107,20 @@ func newMemberList() *cobra.Command {
 			return ask.print(cmd.OutOrStdout(), b.Members, func(w io.Writer) {
 				row(w, "MEMBER", "ROLE", "STATE", "FROM", "UNTIL", "PASSWORD")
 				for _, m := range b.Members {
-					row(w, m.ID, m.Role, m.State, day(m.From), day(m.Until), yesNo(m.HasPassword))
+					row(w, m.ID, m.Role, m.State, day(m.From), day(m.Until), password(m))
 				}
 			})
 		},
 	}
 	return ask.flags(c)
+}
+
+// password says what a member's password opens: "yes, SCRAM too" by every mechanism.
+func password(m admin.Member) string {
+	if m.HasSCRAM {
+		return "yes, SCRAM too"
+	}
+	return yesNo(m.HasPassword)
 }
 
 func newMemberEnd() *cobra.Command {

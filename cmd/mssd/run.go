@@ -260,7 +260,7 @@ func (d *daemon) makeFronts() {
 	}
 	d.makeSubmission()
 	d.admin = &admin.Server{
-		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Auth: d.auth, Argon: argon,
+		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Auth: d.auth, Argon: argon, SCRAM: c.keepsSCRAM(),
 		AllowUIDs: c.Admin.AllowUIDs, CertKinds: logins.CertKinds, Version: versionText(), Log: d.log.With("front", "admin"),
 		Notices:  &delivery.InactivityNotices{Store: d.store, Hostname: c.Hostname, File: c.BAL.InactivityNoticeFile},
 		Dates:    func() []tlsconf.Date { return d.dates(time.Now()) },
