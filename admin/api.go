@@ -21,6 +21,7 @@ type BAL struct {
 	QuotaOctets   int64        `json:"quota_octets"`
 	QuotaMessages int64        `json:"quota_messages"`
 	Destroyed     *Destruction `json:"destroyed,omitempty"`
+	LastLogin     *time.Time   `json:"last_login,omitempty"`  // or reading of mail, up to an hour behind
 	HeldSince     *time.Time   `json:"held_since,omitempty"`  // beginning of the legal hold
 	Deleted       *DeletedSum  `json:"deleted,omitempty"`     // only when one BAL is asked for
 	Unavailable   string       `json:"unavailable,omitempty"` // why it cannot be used: what is kept of it is damaged
@@ -66,6 +67,8 @@ type NewBAL struct {
 	QuotaOctets   int64      `json:"quota_octets,omitempty"`
 	QuotaMessages int64      `json:"quota_messages,omitempty"`
 	Member        *NewMember `json:"member,omitempty"`
+	// AfterRestore: in a store that was restored, nobody else had this address after the backup.
+	AfterRestore bool `json:"after_restore,omitempty"`
 }
 
 // NewMember asks for a member. With neither Password nor NoPassword the daemon makes a password up.

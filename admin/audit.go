@@ -26,6 +26,7 @@ var routeActs = map[string]string{
 	"POST /v1/inactive/notices":              "bal inactive, notify",
 	"GET /v1/bals/{address}/history":         "bal history",
 	"GET /v1/bals/{address}/expunged":        "bal deleted",
+	"POST /v1/restored/settled":              "bal settled",
 	"PUT /v1/bals/{address}/state":           "bal state",
 	"PUT /v1/bals/{address}/listing":         "bal listing",
 	"POST /v1/bals/{address}/destruction":    "bal destroy",

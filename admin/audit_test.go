@@ -41,6 +41,7 @@ var auditRows = map[string]auditRow{
 	"POST /v1/inactive/notices":              {"/v1/inactive/notices", `{"days":1}`, "bal inactive, notify", false, "/v1/inactive/notices", `{}`},
 	"GET /v1/bals/{address}/history":         {"/v1/bals/" + auditBAL + "/history", "", "bal history", true, "/v1/bals/x@y.example/history", ""},
 	"GET /v1/bals/{address}/expunged":        {"/v1/bals/" + auditBAL + "/expunged", "", "bal deleted", true, "/v1/bals/" + auditBAL + "/expunged?after=x", ""},
+	"POST /v1/restored/settled":              {act: "bal settled", badPath: "/v1/restored/settled"},
 	"PUT /v1/bals/{address}/state":           {"/v1/bals/" + auditBAL + "/state", `{"state":"suspended"}`, "bal suspend", true, "/v1/bals/" + auditBAL + "/state", `{"state":"open"}`},
 	"PUT /v1/bals/{address}/listing":         {"/v1/bals/" + auditBAL + "/listing", `{"listing":"unlisted"}`, "bal listing", true, "/v1/bals/" + auditBAL + "/listing", `{}`},
 	"POST /v1/bals/{address}/destruction":    {"/v1/bals/" + auditBAL + "/destruction", `{"dry_run":true}`, "bal destroy, dry run", true, "/v1/bals/" + auditBAL + "/destruction", `{}`},

@@ -16,6 +16,9 @@ func (s *Server) bal(b store.BAL) BAL {
 	doc := BAL{Address: string(b.Address), Kind: b.Kind.String(), State: b.State.String(), Listing: b.Listing.String(),
 		Structure: b.Structure, Created: b.Created, Messages: b.Messages, Octets: b.Octets,
 		QuotaOctets: b.QuotaOctets, QuotaMessages: b.QuotaMessages, Destroyed: destruction(b)}
+	if !b.Use.Last.IsZero() {
+		doc.LastLogin = &b.Use.Last
+	}
 	if b.Held() {
 		doc.HeldSince = &b.HeldSince
 	}
@@ -97,7 +100,7 @@ func (s *Server) balAdd(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	batch := &store.Batch{Ops: []store.Op{store.PutBAL{BAL: b, Create: true}}}
+	batch := &store.Batch{Ops: []store.Op{store.PutBAL{BAL: b, Create: true, AfterRestore: req.AfterRestore}}}
 	ev := event(r, trace.BAL, "bal add", trace.Attr{Key: trace.KeyState, Value: b.State.String()})
 	ev.BAL = string(b.Address)
 	batch.Events = append(batch.Events, ev)

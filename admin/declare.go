@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 
 	"mssd/store"
 	"mssd/trace"
@@ -28,8 +27,9 @@ type DeclareRow struct {
 // Declare asks that BALs be there. One that is there as its row says is left as it is, whatever its state and members are
 // by now; a row that differs from what is there is a fault: nothing of a BAL is changed by a declaration.
 type Declare struct {
-	DryRun bool         `json:"dry_run,omitempty"`
-	Rows   []DeclareRow `json:"rows"` // MaxDeclared at most
+	DryRun       bool         `json:"dry_run,omitempty"`
+	AfterRestore bool         `json:"after_restore,omitempty"` // as NewBAL
+	Rows         []DeclareRow `json:"rows"`                    // MaxDeclared at most
 }
 
 // Declared is what a declaration did, or would do. With Faults nothing was done.
@@ -44,14 +44,17 @@ func (d *Declared) Add(o Declared) {
 	d.Added, d.Unchanged, d.Faults = d.Added+o.Added, d.Unchanged+o.Unchanged, append(d.Faults, o.Faults...)
 }
 
+// RowFaults are the rows that cannot be done.
+func (d *Declared) RowFaults() []MemberFault { return d.Faults }
+
 // String is what people read.
 func (d Declared) String() string {
 	return fmt.Sprintf("%d added, %d there already", d.Added, d.Unchanged)
 }
 
 // DeclareBALs makes BALs that are not there yet.
-func (c *Client) DeclareBALs(ctx context.Context, rows []DeclareRow, dryRun bool) (Declared, error) {
-	return call[Declared](ctx, c, http.MethodPost, "/v1/declarations", Declare{DryRun: dryRun, Rows: rows})
+func (c *Client) DeclareBALs(ctx context.Context, d Declare) (Declared, error) {
+	return call[Declared](ctx, c, http.MethodPost, "/v1/declarations", d)
 }
 
 func (s *Server) declare(r *http.Request) (any, error) {
@@ -62,24 +65,16 @@ func (s *Server) declare(r *http.Request) (any, error) {
 	if len(req.Rows) > MaxDeclared {
 		return nil, badRequest("%d rows; expected %d at most", len(req.Rows), MaxDeclared)
 	}
-	d := &declaring{s: s, r: r, seen: map[store.Address]int{}}
-	for _, row := range req.Rows {
-		err := d.row(row)
-		var p *Problem
-		if errors.As(err, &p) {
-			d.done.Faults = append(d.done.Faults, MemberFault{row.Line, p.Error()})
-		} else if err != nil {
-			return nil, err
-		}
+	d := &declaring{s: s, r: r, seen: map[store.Address]int{}, vouched: req.AfterRestore}
+	mark, _, err := s.Store.Restored()
+	if err != nil {
+		return nil, err
 	}
-	if req.DryRun {
-		s.Store.Record(event(r, trace.Admin, "bal declare, dry run", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(len(req.Rows))}))
+	d.settling = mark.Settling()
+	if d.done.Faults, err = lookAt(req.Rows, func(row DeclareRow) int { return row.Line }, d.row); err != nil {
+		return nil, err
 	}
-	if req.DryRun || len(d.done.Faults) > 0 || len(d.batch.Ops) == 0 {
-		return d.done, nil
-	}
-	_, err := s.Store.Commit(r.Context(), &d.batch) // all of it or nothing
-	return d.done, err
+	return d.done, s.doTable(r, "bal declare", len(req.Rows), req.DryRun, d.done.Faults, &d.batch)
 }
 
 // declaring is a declaration that is being looked at.
@@ -89,6 +84,8 @@ type declaring struct {
 	seen  map[store.Address]int // its line
 	batch store.Batch
 	done  Declared
+
+	settling, vouched bool // the store was restored (store.Restored); nobody else had these addresses since
 }
 
 // row adds what one row asks for. A *Problem is a fault of the row.
@@ -126,10 +123,13 @@ func (d *declaring) row(row DeclareRow) error {
 	default:
 		return d.there(old, b)
 	}
+	if d.settling && !d.vouched {
+		return badRequest("%s: %s", b.Address, problem(store.ErrRestored).Error())
+	}
 	d.done.Added++
 	ev := event(d.r, trace.BAL, "bal declare", trace.Attr{Key: trace.KeyState, Value: b.State.String()})
 	ev.BAL = string(b.Address)
-	d.batch.Ops = append(d.batch.Ops, store.PutBAL{BAL: b, Create: true})
+	d.batch.Ops = append(d.batch.Ops, store.PutBAL{BAL: b, Create: true, AfterRestore: d.vouched})
 	d.batch.Events = append(d.batch.Events, ev)
 	if owner.ID != "" {
 		d.batch.Ops = append(d.batch.Ops, store.PutMember{Address: b.Address, Member: owner})

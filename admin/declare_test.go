@@ -15,7 +15,7 @@ func TestDeclareBALs(t *testing.T) {
 		{Line: 2, BAL: "A@officines.example", Kind: "org", Structure: "990000119", Owner: "rpps:99900000052"},
 		{Line: 3, BAL: "b@officines.example", Kind: "APP", State: "active"},
 	}
-	would, err := h.DeclareBALs(t.Context(), rows, true)
+	would, err := h.DeclareBALs(t.Context(), Declare{Rows: rows, DryRun: true})
 	if err != nil || would.Added != 2 || len(would.Faults) > 0 {
 		t.Fatalf("dry run: %+v, %v", would, err)
 	}
@@ -23,7 +23,7 @@ func TestDeclareBALs(t *testing.T) {
 		t.Fatalf("a dry run made BALs: %+v, %v", list, err)
 	}
 	for _, want := range []string{"2 added, 0 there already", "0 added, 2 there already"} {
-		if done, err := h.DeclareBALs(t.Context(), rows, false); err != nil || done.String() != want {
+		if done, err := h.DeclareBALs(t.Context(), Declare{Rows: rows}); err != nil || done.String() != want {
 			t.Errorf("%+v, %v, want %s", done, err, want)
 		}
 	}
@@ -40,7 +40,7 @@ func TestDeclareBALs(t *testing.T) {
 	if _, err := h.SetState(t.Context(), "a@officines.example", "suspended", ""); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := h.DeclareBALs(t.Context(), rows, false); err != nil || done.Added != 0 || len(done.Faults) > 0 {
+	if done, err := h.DeclareBALs(t.Context(), Declare{Rows: rows}); err != nil || done.Added != 0 || len(done.Faults) > 0 {
 		t.Errorf("%+v, %v", done, err)
 	}
 	if a, err := h.BAL(t.Context(), "a@officines.example"); err != nil || a.State != "suspended" {
@@ -79,7 +79,7 @@ func TestDeclareFaults(t *testing.T) {
 		f.row.Line = i + 2
 		rows = append(rows, f.row)
 	}
-	done, err := h.DeclareBALs(t.Context(), rows, false)
+	done, err := h.DeclareBALs(t.Context(), Declare{Rows: rows})
 	if err != nil || len(done.Faults) != len(faults) {
 		t.Fatalf("%+v, %v, want %d faults", done, err, len(faults))
 	}
@@ -93,11 +93,11 @@ func TestDeclareFaults(t *testing.T) {
 	}
 	for _, row := range []DeclareRow{{Line: 1, BAL: "there@officines.example", Kind: "ORG", Structure: "1"},
 		{Line: 1, BAL: "there@officines.example", Kind: "ORG", Listing: "unlisted"}} {
-		if done, err := h.DeclareBALs(t.Context(), []DeclareRow{row}, false); err != nil || len(done.Faults) != 1 {
+		if done, err := h.DeclareBALs(t.Context(), Declare{Rows: []DeclareRow{row}}); err != nil || len(done.Faults) != 1 {
 			t.Errorf("%+v: %+v, %v", row, done, err)
 		}
 	}
-	if _, err := h.DeclareBALs(t.Context(), slices.Repeat(rows, MaxDeclared), false); status(err) != http.StatusBadRequest {
+	if _, err := h.DeclareBALs(t.Context(), Declare{Rows: slices.Repeat(rows, MaxDeclared)}); status(err) != http.StatusBadRequest {
 		t.Errorf("too many rows: %v", err)
 	}
 	if b, err := h.store.BAL("there@officines.example"); err != nil || b.Listing != store.Published || b.Structure != "" {
@@ -113,7 +113,7 @@ func TestFullDeclarationFits(t *testing.T) {
 	for i := range MaxDeclared {
 		rows = append(rows, DeclareRow{Line: i, BAL: long, Kind: long, Listing: long, Structure: long, State: long, Owner: long})
 	}
-	if done, err := h.DeclareBALs(t.Context(), rows, true); err != nil || len(done.Faults) != MaxDeclared {
+	if done, err := h.DeclareBALs(t.Context(), Declare{Rows: rows, DryRun: true}); err != nil || len(done.Faults) != MaxDeclared {
 		t.Errorf("%d faults, %v", len(done.Faults), err)
 	}
 }

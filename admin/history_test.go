@@ -14,7 +14,7 @@ import (
 func TestHistory(t *testing.T) {
 	h := open(t)
 	h.addBAL(t, "other@officines.example")
-	if _, err := h.DeclareBALs(t.Context(), []DeclareRow{{BAL: there, Kind: "ORG", Owner: "local:anne"}}, false); err != nil {
+	if _, err := h.DeclareBALs(t.Context(), Declare{Rows: []DeclareRow{{BAL: there, Kind: "ORG", Owner: "local:anne"}}}); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct{ state, reason string }{{"active", ""}, {"suspended", "contract 26/7"}, {"closed", "  end of activity "}} {

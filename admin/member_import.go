@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -42,12 +41,6 @@ type MemberImported struct {
 	Ended     int           `json:"ended"`
 	Unchanged int           `json:"unchanged"`
 	Faults    []MemberFault `json:"faults,omitempty"`
-}
-
-// MemberFault is a row that cannot be done.
-type MemberFault struct {
-	Line int    `json:"line"`
-	Text string `json:"text"`
 }
 
 // Members lists the memberships of one BAL, or of all where address is "".
@@ -93,23 +86,11 @@ func (s *Server) memberImport(r *http.Request) (any, error) {
 		return nil, badRequest("%d rows; expected %d at most", len(req.Rows), MaxMemberRows)
 	}
 	im := &memberImport{s: s, r: r, seen: map[string]int{}}
-	for _, row := range req.Rows {
-		err := im.row(row)
-		var p *Problem
-		if errors.As(err, &p) {
-			im.done.Faults = append(im.done.Faults, MemberFault{row.Line, p.Error()})
-		} else if err != nil {
-			return nil, err
-		}
+	var err error
+	if im.done.Faults, err = lookAt(req.Rows, func(row MemberRow) int { return row.Line }, im.row); err != nil {
+		return nil, err
 	}
-	if req.DryRun {
-		s.Store.Record(event(r, trace.Admin, "member import, dry run", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(len(req.Rows))}))
-	}
-	if req.DryRun || len(im.done.Faults) > 0 || len(im.batch.Ops) == 0 {
-		return im.done, nil
-	}
-	_, err := s.Store.Commit(r.Context(), &im.batch) // all of it or nothing
-	return im.done, err
+	return im.done, s.doTable(r, "member import", len(req.Rows), req.DryRun, im.done.Faults, &im.batch)
 }
 
 // memberImport is an import that is being looked at.
@@ -183,6 +164,9 @@ func (d *MemberImported) Add(o MemberImported) {
 	d.Added, d.Changed, d.Ended, d.Unchanged = d.Added+o.Added, d.Changed+o.Changed, d.Ended+o.Ended, d.Unchanged+o.Unchanged
 	d.Faults = append(d.Faults, o.Faults...)
 }
+
+// RowFaults are the rows that cannot be done.
+func (d *MemberImported) RowFaults() []MemberFault { return d.Faults }
 
 // String is what people read.
 func (d MemberImported) String() string {

@@ -61,6 +61,9 @@ func (a *Acked) Add(o Acked) {
 	a.Noted, a.Before, a.Stale, a.Faults = a.Noted+o.Noted, a.Before+o.Before, a.Stale+o.Stale, append(a.Faults, o.Faults...)
 }
 
+// RowFaults are the rows that cannot be noted.
+func (a *Acked) RowFaults() []MemberFault { return a.Faults }
+
 // String is what people read.
 func (a Acked) String() string {
 	return fmt.Sprintf("%d noted, %d known already, %d of which a later export says otherwise", a.Noted, a.Before, a.Stale)
@@ -175,23 +178,18 @@ func (s *Server) publicationAck(r *http.Request) (any, error) {
 	var done Acked
 	batch := &store.Batch{}
 	told := map[store.Address]store.Told{} // by rows before
-	for _, row := range req.Rows {
+	faults, err := lookAt(req.Rows, func(row Ack) int { return row.Line }, func(row Ack) error {
 		op, err := s.ack(row, told, &done)
-		var p *Problem
-		switch {
-		case errors.As(err, &p):
-			done.Faults = append(done.Faults, MemberFault{row.Line, p.Error()})
-		case err != nil:
-			return nil, err
-		case op != nil:
+		if op != nil {
 			batch.Ops = append(batch.Ops, *op)
 		}
-	}
-	if len(done.Faults) > 0 {
-		return Acked{Faults: done.Faults}, nil
+		return err
+	})
+	if err != nil || len(faults) > 0 {
+		return Acked{Faults: faults}, err
 	}
 	batch.Events = []trace.Event{event(r, trace.Admin, "directory publish, acknowledged", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(done.Noted)})}
-	_, err := s.Store.Commit(r.Context(), batch) // all of it or nothing
+	_, err = s.Store.Commit(r.Context(), batch) // all of it or nothing
 	if errors.Is(err, store.ErrToldSince) {
 		return nil, &Problem{http.StatusConflict, "another acknowledgement was noted meanwhile", "give the command again"}
 	}

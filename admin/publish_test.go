@@ -172,7 +172,7 @@ func TestPublicationPages(t *testing.T) {
 		rows = append(rows, DeclareRow{BAL: fmt.Sprintf("bal%04d@b.example", i), Kind: "ORG", State: "active"})
 	}
 	for part := range slices.Chunk(rows, MaxDeclared) {
-		if done, err := h.DeclareBALs(t.Context(), part, false); err != nil || len(done.Faults) > 0 {
+		if done, err := h.DeclareBALs(t.Context(), Declare{Rows: part}); err != nil || len(done.Faults) > 0 {
 			t.Fatal(done, err)
 		}
 	}

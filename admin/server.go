@@ -287,6 +287,7 @@ func (s *Server) routes() *router {
 		"POST /v1/inactive/notices":              s.notifyInactive,
 		"GET /v1/bals/{address}/history":         s.history,
 		"GET /v1/bals/{address}/expunged":        s.deleted,
+		"POST /v1/restored/settled":              s.settled,
 		"PUT /v1/bals/{address}/state":           s.setState,
 		"PUT /v1/bals/{address}/listing":         s.setListing,
 		"POST /v1/bals/{address}/destruction":    s.destroy,
@@ -371,6 +372,9 @@ func problem(err error) *Problem {
 		return &Problem{http.StatusServiceUnavailable, "this BAL is unavailable: what is kept of it is damaged", "mssd bal show and mssd fsck say why; nothing was changed"}
 	case errors.Is(err, store.ErrBALExists):
 		return &Problem{http.StatusConflict, "a BAL of this address is there already", "mssd bal show prints it"}
+	case errors.Is(err, store.ErrRestored):
+		return &Problem{http.StatusConflict, "this store was restored from a backup: whether somebody had this address after that is not known here",
+			"see docs/operations.md; --after-restore says that nobody else had it, mssd bal settled that all addresses given since are here"}
 	case errors.Is(err, store.ErrNoMember):
 		return &Problem{http.StatusNotFound, "this BAL has no such member", "mssd bal show prints its members"}
 	case errors.Is(err, store.ErrNoMailbox):

@@ -411,6 +411,8 @@ func (a *apply) op(op Op, b *Batch, res *OpResult) error {
 		return a.tell(op, res)
 	case NoteInactive:
 		return a.noteInactive(op, res)
+	case AddressesSettled:
+		return a.addressesSettled()
 	case learnUse:
 		return a.learnUse(op)
 	case setSweepTime:

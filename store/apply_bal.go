@@ -36,6 +36,9 @@ func (a *apply) putBAL(op PutBAL, res *OpResult) error {
 	case !op.Create || !errors.Is(err, ErrNoBAL):
 		return err
 	}
+	if err := a.mayBeGiven(op.AfterRestore); err != nil {
+		return err
+	}
 	return a.createBAL(op.BAL, res)
 }
 

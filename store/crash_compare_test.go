@@ -240,7 +240,7 @@ func onceThere(s *store.Store, to store.Ref, raw string) error {
 
 // goOn uses the store: a new BAL, whose key takes the place of what a crash left of another one, and a mail for it.
 func goOn(s *store.Store) error {
-	_, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{store.PutBAL{Create: true, BAL: store.BAL{Address: "later@bal.example", Kind: store.ORG, State: store.Active, Listing: store.Published}}}})
+	_, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{store.PutBAL{Create: true, AfterRestore: true, BAL: store.BAL{Address: "later@bal.example", Kind: store.ORG, State: store.Active, Listing: store.Published}}}})
 	if err != nil {
 		return fmt.Errorf("a new BAL: %w", err)
 	}

@@ -35,6 +35,7 @@ var (
 	ErrMissing       = errors.New("store: body is missing")
 	ErrCorrupt       = errors.New("store: damaged data")
 	ErrDestroyed     = errors.New("store: BAL was destroyed; its address is never given again")
+	ErrRestored      = errors.New("store: it was restored; who had this address after the backup is not known")
 	ErrNotClosed     = errors.New("store: BAL is not closed")
 	ErrHeld          = errors.New("store: BAL is under legal hold")
 	ErrNoBackup      = errors.New("store: no such backup")

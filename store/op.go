@@ -59,6 +59,9 @@ type (
 	PutBAL struct {
 		BAL    BAL // ID, Created, Octets and Messages are the store's
 		Create bool
+		// AfterRestore says that nobody else had this address after the backup that the store was restored from. Without it none
+		// is given there (ErrRestored) before AddressesSettled.
+		AfterRestore bool
 	}
 	// SetBALState sets the state.
 	SetBALState struct {

@@ -85,6 +85,29 @@ func OpensDestroyed(older, newer []byte) ([]Address, error) {
 	return opens, nil
 }
 
+// MadeSince names the BALs that a newer file keys has, destroyed ones too, and an older one has not.
+func MadeSince(older, newer []byte) ([]Address, error) {
+	for _, b := range [][]byte{older, newer} {
+		if len(b) < keysHead || string(b[:len(keysLine())]) != keysLine() {
+			return nil, corrupt("not a file of keys")
+		}
+	}
+	had := map[Address]bool{}
+	eachSlot(older, func(s *slot, err error) {
+		if err == nil {
+			had[s.address] = true
+		}
+	})
+	var made []Address
+	eachSlot(newer, func(s *slot, err error) {
+		if err == nil && (s.state == slotInUse || s.state == slotGone) && s.number != 0 && !had[s.address] {
+			had[s.address] = true
+			made = append(made, s.address)
+		}
+	})
+	return made, nil
+}
+
 // EachBody names the bodies of an index.db that nobody writes, those that a BAL has, in ascending order. size is that of
 // the body, not of its file.
 func EachBody(ctx context.Context, index string, fn func(id MessageID, size int64) error) error {
@@ -134,6 +157,7 @@ type Restored struct {
 	Moment  time.Time // of the backup
 	Commits uint64    // of the index then
 	Events  uint64    // the last one then
+	Settled time.Time // when somebody said that no address was given after the backup but those that are here; zero: nobody yet
 }
 
 // restoredKey is the key of this record in bucket sys.
@@ -144,12 +168,18 @@ func encodeRestored(r Restored) []byte {
 	for _, n := range [...]uint64{uint64(r.Backup), r.Commits, r.Events} {
 		b = binary.AppendUvarint(b, n)
 	}
+	if !r.Settled.IsZero() {
+		b = appendTime(b, r.Settled)
+	}
 	return b
 }
 
 func decodeRestored(v []byte) (Restored, error) {
 	d := dec{b: v}
 	r := Restored{At: d.time(), Moment: d.time(), Backup: trace.ID(d.u()), Commits: d.u(), Events: d.u()}
+	if d.more() {
+		r.Settled = d.time()
+	}
 	return r, d.done("restored")
 }
 

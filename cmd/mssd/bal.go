@@ -9,10 +9,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"mssd/admin"
+	"mssd/store"
 )
 
 func newBAL() *cobra.Command {
-	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALDeclare(), newBALList(), newBALShow(), newBALHistory(), newBALInactive(), newBALExport(), newBALImport(),
+	return group("bal", "Mailboxes of the trust space (BALs) that this operator holds", newBALAdd(), newBALDeclare(), newBALList(), newBALShow(), newBALHistory(), newBALInactive(), newBALSettled(), newBALExport(), newBALImport(),
 		newBALDeleted(), newBALUndelete(), newBALHold(), newBALRelease(), newBALRetention(), newBALQuota(), newBALListing(),
 		newBALSuspend(), newBALResume(), newBALClose(), newBALDestroy())
 }
@@ -54,6 +55,7 @@ func newBALAdd() *cobra.Command {
 	f.Int64Var(&req.QuotaOctets, "quota-octets", 0, "most octets it may hold (0: no limit)")
 	f.Int64Var(&req.QuotaMessages, "quota-messages", 0, "most messages it may hold (0: no limit)")
 	f.StringVar(&m.id, "member", "local:owner", "id of the first member: rpps:…, adeli:… or local:…")
+	f.BoolVar(&req.AfterRestore, "after-restore", false, vouchedHelp)
 	f.BoolVar(&m.none, "no-member", false, "create no member")
 	m.passwordFlags(c)
 	_ = c.MarkFlagRequired("kind")
@@ -134,6 +136,10 @@ func showBAL(w io.Writer, b admin.BAL) {
 	if b.HeldSince != nil {
 		row(w, "legal hold", "since "+day(b.HeldSince))
 	}
+	if b.State == store.Active.String() {
+		row(w, "last login", day(b.LastLogin))
+	}
+	row(w, "history", "mssd bal history "+b.Address)
 	fmt.Fprintln(w, "\nMEMBER\tROLE\tSTATE\tFROM\tUNTIL\tPASSWORD")
 	for _, m := range b.Members {
 		row(w, m.ID, m.Role, m.State, day(m.From), day(m.Until), password(m))

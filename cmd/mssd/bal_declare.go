@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -19,7 +19,7 @@ const maxDeclareField = 300
 
 func newBALDeclare() *cobra.Command {
 	var ask asking
-	var dry bool
+	var dry, vouched bool
 	c := &cobra.Command{
 		Use:   "declare FILE",
 		Short: "Create the BALs that a CSV file names",
@@ -33,39 +33,22 @@ func newBALDeclare() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			done, err := declareBALs(cmd, &ask, rows, true)
-			if err == nil && len(done.Faults) == 0 && !dry {
-				done, err = declareBALs(cmd, &ask, rows, false)
-			}
-			if err != nil {
-				return err
-			}
-			if err := ask.print(cmd.OutOrStdout(), done, func(w io.Writer) { printDone(w, done.Faults, done, dry) }); err != nil {
-				return err
-			}
-			if len(done.Faults) > 0 {
-				return silentError{}
-			}
-			return nil
+			return doTable(cmd, &ask, dry, func(dry bool) (admin.Declared, error) { return declareBALs(cmd, &ask, rows, dry, vouched) })
 		},
 	}
 	c.Flags().BoolVar(&dry, "dry-run", false, "say what would be done")
+	c.Flags().BoolVar(&vouched, "after-restore", false, vouchedHelp)
 	return ask.flags(c)
 }
 
-// declareBALs sends the rows in parts: first all of them to be looked at, then all of them to be done. Broken off between two
-// parts, the same file makes the rest.
-func declareBALs(cmd *cobra.Command, ask *asking, rows []admin.DeclareRow, dry bool) (all admin.Declared, err error) {
+// declareBALs sends the rows in parts, and finds addresses that stand in two of them.
+func declareBALs(cmd *cobra.Command, ask *asking, rows []admin.DeclareRow, dry, vouched bool) (all admin.Declared, err error) {
 	seen := map[string]int{}
-	for part := range slices.Chunk(rows, admin.MaxDeclared) {
-		done, err := ask.client().DeclareBALs(cmd.Context(), part, dry)
-		if err != nil {
-			return all, err
-		}
-		all.Add(done)
-		if f := done.Faults; !dry && len(f) > 0 {
-			return all, fmt.Errorf("the BALs were changed by others meanwhile; line %d: %s; until there: %s; give the command again", f[0].Line, f[0].Text, all)
-		}
+	all, err = sendTable(cmd.Context(), "the BALs", rows, admin.MaxDeclared, dry, func(ctx context.Context, part []admin.DeclareRow, dry bool) (admin.Declared, error) {
+		return ask.client().DeclareBALs(ctx, admin.Declare{DryRun: dry, AfterRestore: vouched, Rows: part})
+	})
+	if err != nil {
+		return all, err
 	}
 	for i, row := range rows { // what stands in two parts the daemon cannot see
 		key := strings.ToLower(row.BAL)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,11 +30,8 @@ func keyWarning(c *Config) string {
 	return fmt.Sprintf("the master key %s lies on the file system of the data: whoever takes this disk can read the mail (store.master_key)", file)
 }
 
-func nonEmpty(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
+func nonEmpty(texts ...string) []string {
+	return slices.DeleteFunc(texts, func(s string) bool { return s == "" })
 }
 
 func newKeys() *cobra.Command {

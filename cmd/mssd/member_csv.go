@@ -74,43 +74,14 @@ func newMemberImport() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			done, err := importMembers(cmd, &ask, rows, true)
-			if err == nil && len(done.Faults) == 0 && !dry {
-				done, err = importMembers(cmd, &ask, rows, false)
-			}
-			if err != nil {
-				return err
-			}
-			if err := ask.print(cmd.OutOrStdout(), done, func(w io.Writer) { printImported(w, done, dry) }); err != nil {
-				return err
-			}
-			if len(done.Faults) > 0 {
-				return silentError{}
-			}
-			return nil
+			send := ask.client().ImportMembers
+			return doTable(cmd, &ask, dry, func(dry bool) (admin.MemberImported, error) {
+				return sendTable(cmd.Context(), "the members", rows, admin.MaxMemberRows, dry, send)
+			})
 		},
 	}
 	c.Flags().BoolVar(&dry, "dry-run", false, "say what would be done")
 	return ask.flags(c)
-}
-
-// importMembers sends the rows in parts: first all of them to be looked at, then all of them to be done.
-func importMembers(cmd *cobra.Command, ask *asking, rows []admin.MemberRow, dry bool) (all admin.MemberImported, err error) {
-	for part := range slices.Chunk(rows, admin.MaxMemberRows) {
-		done, err := ask.client().ImportMembers(cmd.Context(), part, dry)
-		if err != nil {
-			return all, err
-		}
-		all.Add(done)
-		if f := done.Faults; !dry && len(f) > 0 {
-			return all, fmt.Errorf("the members were changed by others meanwhile; line %d: %s; until there: %s; give the command again", f[0].Line, f[0].Text, all)
-		}
-	}
-	return all, nil
-}
-
-func printImported(w io.Writer, done admin.MemberImported, dry bool) {
-	printDone(w, done.Faults, done, dry)
 }
 
 // printDone says what a table brought about, or the faults for which it did nothing.

@@ -141,6 +141,7 @@ type restoreDoc struct {
 	Problems    []string        `json:"problems"`
 	Opened      bool            `json:"opened"`
 	Destroyed   []store.Address `json:"destroyed_since"`
+	Made        []store.Address `json:"made_since"`
 	Lost        []lostDoc       `json:"lost"`
 	LostWhole   bool            `json:"lost_whole"`
 	LostError   string          `json:"lost_error,omitempty"`
@@ -157,7 +158,7 @@ type lostDoc struct {
 func restoreDocOf(r *backup.Restored) restoreDoc {
 	m := r.Manifest
 	d := restoreDoc{r.Generation, m.Time, int64(r.Age.Seconds()), r.Took.Seconds(), m.BALs, m.Messages, r.Bodies, r.Octets, r.Renewed.Mailboxes,
-		names(r.Absent), r.AbsentAll, r.Problems, r.Opened, r.Destroyed, []lostDoc{}, r.LostWhole, ""}
+		names(r.Absent), r.AbsentAll, r.Problems, r.Opened, r.Destroyed, r.Made, []lostDoc{}, r.LostWhole, ""}
 	if r.LostErr != nil {
 		d.LostError = r.LostErr.Error()
 	}
@@ -190,6 +191,9 @@ func showRestored(w io.Writer, r *backup.Restored, opt backup.RestoreOptions) {
 	for _, a := range r.Destroyed {
 		row(w, "destroyed since", fmt.Sprintf("%s: its mail is here again; close and destroy it again (mssd bal destroy)", a))
 	}
+	for _, a := range r.Made {
+		row(w, "made since", fmt.Sprintf("%s: it is not here; bring it back (mssd bal add --after-restore)", a))
+	}
 	showLost(w, r, opt)
 	row(w, "took", r.Took.Round(time.Millisecond))
 	switch {
@@ -199,6 +203,7 @@ func showRestored(w io.Writer, r *backup.Restored, opt backup.RestoreOptions) {
 		row(w, "rehearsed", "not all is well, see above; "+opt.To+" was emptied again")
 	default:
 		row(w, "restored", opt.To+" is a store: name it in data_dir, and "+opt.MasterKey+" in store.master_key")
+		row(w, "addresses", "those given after the backup are not known to it, so it gives none: see docs/operations.md, mssd bal settled")
 	}
 }
 

@@ -262,9 +262,11 @@ func (d *daemon) makeFronts() {
 	d.admin = &admin.Server{
 		Store: d.store, Directory: d.dir, List: d.list, Partners: d.partners, Judge: d.judge, Fronts: d, Auth: d.auth, Argon: argon, SCRAM: c.keepsSCRAM(),
 		AllowUIDs: c.Admin.AllowUIDs, CertKinds: logins.CertKinds, Version: versionText(), Log: d.log.With("front", "admin"),
-		Notices:  &delivery.InactivityNotices{Store: d.store, Hostname: c.Hostname, File: c.BAL.InactivityNoticeFile},
-		Dates:    func() []tlsconf.Date { return d.dates(time.Now()) },
-		Warnings: func() []string { return append(nonEmpty(keyWarning(c)), nonEmpty(d.noFiles)...) },
+		Notices: &delivery.InactivityNotices{Store: d.store, Hostname: c.Hostname, File: c.BAL.InactivityNoticeFile},
+		Dates:   func() []tlsconf.Date { return d.dates(time.Now()) },
+		Warnings: func() []string {
+			return append(nonEmpty(keyWarning(c), settleWarning(d.store)), nonEmpty(d.noFiles)...)
+		},
 		// Whatever a front has taken can come back, with what stands before it.
 		MaxImport: max(c.SMTP.MaxMessageOctets, c.IMAP.MaxAppendOctets, c.maxSubmitted()) + store.MaxPrefix,
 	}

@@ -42,6 +42,7 @@ type Restored struct {
 	AbsentAll  int64
 	Renewed    store.Renewed
 	Destroyed  []store.Address // BALs that were destroyed after this backup: here they are again
+	Made       []store.Address // BALs that were made after this backup, as far as files of keys tell: they are not here
 	Opened     bool            // every body was opened to its end
 	Problems   []string        // what Check, and the opening of bodies, found beyond what is absent
 	Lost       []Lost          // messages that came after the backup, at most 100,000
@@ -445,9 +446,14 @@ func (w *restore) destroyed(g *Generation, all []Generation) error {
 		if bals, err := store.OpensDestroyed(own, b); err == nil {
 			w.Destroyed = append(w.Destroyed, bals...)
 		}
+		if bals, err := store.MadeSince(own, b); err == nil {
+			w.Made = append(w.Made, bals...)
+		}
 	}
 	slices.Sort(w.Destroyed)
 	w.Destroyed = slices.Compact(w.Destroyed)
+	slices.Sort(w.Made)
+	w.Made = slices.Compact(w.Made)
 	return nil
 }
 
