@@ -131,9 +131,11 @@ func (s *Store) learn(ctx context.Context) error {
 		for _, b := range part {
 			batch.Ops = append(batch.Ops, learnUse{b.ID, Use{Since: later(seconds(since), b.Created), Last: seconds(last[b.Address])}})
 		}
-		if _, err := s.Commit(ctx, batch); errors.Is(err, ErrUnavailable) || errors.Is(err, ErrDestroyed) {
+		_, err := s.Commit(ctx, batch)
+		if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrDestroyed) {
 			err = s.learnSingly(ctx, batch.Ops)
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 	}
