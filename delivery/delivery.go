@@ -14,7 +14,8 @@
 //     there, bounded, and quoted where the grammar wants it.
 //  4. A Spool that was not delivered leaves no file (Abort).
 //  5. The same message from the same operator, to the same recipients, whose 250 the peer never
-//     confirmed, is stored once (Once; design §2.6).
+//     confirmed, is stored once (Once; design §2.6). Of a member, who may send the same words twice, it is the same message
+//     only where it came with a Date or a Message-ID.
 //
 // It does not judge peers or recipients: that is done before, by the front. It does not repair
 // anything in the message; foreign Authentication-Results inside it stay, below ours.
@@ -118,8 +119,10 @@ func (d *Delivery) Deliver(ctx context.Context, sp *Spool, in *Incoming) (id tra
 	now := d.cfg.Now()
 	batch := &store.Batch{
 		Blob: sp.blob,
-		Once: &store.Once{Key: onceKey(in, rcpts, sp.SHA256())},
 		Ops:  make([]store.Op, 0, len(rcpts)),
+	}
+	if in.Member == nil || sp.named() {
+		batch.Once = &store.Once{Key: onceKey(in, rcpts, sp.SHA256())}
 	}
 	inboxes := make([]store.Ref, 0, len(rcpts))
 	for _, r := range rcpts {

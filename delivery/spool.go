@@ -155,6 +155,9 @@ func (s *Spool) Abort() {
 // ID names the message from the start on.
 func (s *Spool) ID() trace.ID { return s.blob.ID() }
 
+// named reports, after Finish, whether the message came with something that tells it from another of the same words.
+func (s *Spool) named() bool { return s.fields == nil || s.fields.date || s.fields.messageID }
+
 // AddedID is the Message-ID that was added to the message stored under id, of which this is the first copy or a repetition;
 // "" when the message had one. It is known after Finish.
 func (s *Spool) AddedID(id trace.ID) string {

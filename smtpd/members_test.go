@@ -322,6 +322,7 @@ func TestSubmissionRefusals(t *testing.T) {
 // What a message lacks is added and told; a repetition whose 250 was not confirmed is the first message.
 func TestSubmissionCompletes(t *testing.T) {
 	m := newMembers(t, nil)
+	note := "Date: Mon, 23 Nov 2026 10:00:00 +0100\r\n" + note
 	p := m.logged(t)
 	p.cmd("MAIL FROM:<"+pharmacy+">", "250 ")
 	p.cmd("RCPT TO:<"+doctor+">", "250 ")

