@@ -282,7 +282,7 @@ func (s *submission) body(n int) string {
 // for. Each letter is there for both recipients, whole; once, also where the 250 of a stored one was lost, if it came with a Date
 // and a Message-ID.
 func TestKillSubmission(t *testing.T) {
-	s := newSubmission(t, "")
+	s := newSubmission(t, "[submission.limits]\nperson_recipients = 1000000\nbal_recipients = 1000000\n")
 	s.begin()
 	users := map[string][2]string{}
 	for _, a := range []string{s.recipient, "infirmier@exemple.test"} {
