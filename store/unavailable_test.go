@@ -13,6 +13,7 @@ import (
 
 	"mssd/store"
 	"mssd/store/storetest"
+	"mssd/trace"
 )
 
 // changeIndex writes to index.db behind the back of a closed store.
@@ -215,6 +216,10 @@ func TestMissingRecordOfBAL(t *testing.T) {
 	}
 	if _, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{store.PutBAL{BAL: store.BAL{Address: b.Address, Kind: store.ORG, State: store.Active, Listing: store.Published}, Create: true}}}); !errors.Is(err, store.ErrUnavailable) {
 		t.Errorf("made again: %v, want ErrUnavailable", err)
+	}
+	s.Record(trace.Event{Kind: trace.Login, BAL: string(b.Address), Person: "local:x"})
+	if all, err := s.Usage(ctx); err != nil || len(all) != 1 || !all[0].Use.Last.IsZero() {
+		t.Errorf("when it was used: %+v, %v; want that nobody knows", all, err)
 	}
 }
 

@@ -87,6 +87,9 @@ func (learnUse) isOp() {}
 
 func (a *apply) learnUse(op learnUse) error {
 	w, err := a.bal(op.bal)
+	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrDestroyed) {
+		return nil // meanwhile
+	}
 	if err != nil {
 		return err
 	}
@@ -114,8 +117,12 @@ func (s *Store) Usage(ctx context.Context) ([]BAL, error) {
 
 func (s *Store) learn(ctx context.Context) error {
 	var blank []BAL
+	damaged := map[BALID]bool{}
+	for _, f := range s.Unavailable() {
+		damaged[f.BAL] = true // nothing of it is written
+	}
 	for _, b := range s.BALs() {
-		if b.State != Destroyed && b.Use.Since.IsZero() {
+		if !damaged[b.ID] && b.State != Destroyed && b.Use.Since.IsZero() {
 			blank = append(blank, b)
 		}
 	}
@@ -131,22 +138,7 @@ func (s *Store) learn(ctx context.Context) error {
 		for _, b := range part {
 			batch.Ops = append(batch.Ops, learnUse{b.ID, Use{Since: later(seconds(since), b.Created), Last: seconds(last[b.Address])}})
 		}
-		_, err := s.Commit(ctx, batch)
-		if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrDestroyed) {
-			err = s.learnSingly(ctx, batch.Ops)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// learnSingly passes over the BALs that cannot be written.
-func (s *Store) learnSingly(ctx context.Context, ops []Op) error {
-	for _, op := range ops {
-		_, err := s.Commit(ctx, &Batch{Ops: []Op{op}})
-		if err != nil && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrDestroyed) {
+		if _, err := s.Commit(ctx, batch); err != nil {
 			return err
 		}
 	}
