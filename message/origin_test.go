@@ -47,6 +47,8 @@ func TestOriginOf(t *testing.T) {
 		"address in name":    {"From: \"Anne (dr.martin@officine.test)\" <dr.martin@officine.test>\r\n", "", nil},
 		"an at sign in it":   {"From: Pharm@cie du Dr. Martin @ Lyon <dr.martin@officine.test>\r\n", "", nil},
 		"comment":            {"From: dr.martin@officine.test (Anne \\(Dr\\) Martin)\r\n", "", nil},
+		"folded at once":     {"From: \r\n\t=?UTF-8?Q?=C3=89lodie?= <dr.martin@officine.test>\r\n", "", nil}, // JavaMail
+		"empty line within":  {"From: \r\n \t\r\n dr.martin@officine.test\r\n", "From", ErrNoMailbox},
 		"folded":             {"From: =?utf-8?q?Anne?=\r\n =?utf-8?q?_Martin?=\r\n\t<dr.martin@officine.test>\r\n", "", nil},
 		"sender":             {plainFrom + "Sender: Officine <DR.martin@officine.test>\r\n", "", nil},
 		"others":             {"Received: from a by b;\r\n Mon, 23 Nov 2026 10:00:00 +0100\r\nReply-To: x@y.test, g: a@b.test;\r\n" + plainFrom + "To: x\r\n", "", nil},

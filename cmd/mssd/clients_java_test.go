@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 var javaMail = []string{"/usr/share/java/javax.mail.jar", "/usr/share/java/jakarta.mail.jar"}
 
 // TestJavaMail drives the daemon with the mail library of Java: it reads, searches with accents, sorts, stores, moves, and is told of
-// a new letter, compressed and with UTF8=ACCEPT enabled.
+// a new letter, compressed and with UTF8=ACCEPT enabled; and it sends.
 func TestJavaMail(t *testing.T) {
 	java := need(t, "java")
 	i := slices.IndexFunc(javaMail, func(jar string) bool { _, err := os.Stat(jar); return err == nil })
@@ -30,9 +31,12 @@ func TestJavaMail(t *testing.T) {
 		}
 		t.Skipf("none of %v is there; `make test` installs it", javaMail)
 	}
-	h := newHouse(t, "")
+	submission := freeAddr(t)
+	h := newHouse(t, fmt.Sprintf("[submission]\nlisten = [%q]\n", submission))
 	h.start("--create")
 	user, password := h.addBAL(officine, "ORG")
+	const doctor = "docteur@exemple.test"
+	reader, readersPassword := h.addBAL(doctor, "PER")
 	c, err := h.dial()
 	must(t, err)
 	send := func(n int) {
@@ -56,7 +60,7 @@ func TestJavaMail(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, java, "-cp", javaMail[i]+":/usr/share/java/javax.activation.jar", filepath.Join("testdata", "javamail", "Client.java"),
-		port, user, h.path("anchors.pem"))
+		port, user, h.path("anchors.pem"), submission[strings.LastIndexByte(submission, ':')+1:], doctor)
 	cmd.Env = append(os.Environ(), "PASSWORD="+password)
 	said := listen(t, cmd, func(step string) {
 		if step == "waiting" {
@@ -81,6 +85,7 @@ func TestJavaMail(t *testing.T) {
 		"expunged":   2.,
 		"renamed":    true,
 		"deleted":    true,
+		"forged":     true,
 		"came":       "Ordonnance 3",
 		"end":        true,
 	} {
@@ -94,6 +99,9 @@ func TestJavaMail(t *testing.T) {
 		if *s.NumMessages != want[0] || *s.NumUnseen != want[1] {
 			t.Errorf("%s has %d messages, %d unseen; want %v", box, *s.NumMessages, *s.NumUnseen, want)
 		}
+	}
+	if got := h.searched(reader, readersPassword, "Voilà"); len(got) != 1 {
+		t.Errorf("what it sent is found by its reader as %v", got)
 	}
 	c.quit()
 	must(t, h.stop())

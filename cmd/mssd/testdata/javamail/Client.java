@@ -49,7 +49,7 @@ public class Client {
 
     public static void main(String[] args) throws Exception {
         try {
-            run(Integer.parseInt(args[0]), args[1], args[2], System.getenv("PASSWORD"));
+            run(Integer.parseInt(args[0]), args[1], args[2], System.getenv("PASSWORD"), Integer.parseInt(args[3]), args[4]);
         } catch (Exception e) {
             say("error", e.toString());
             System.exit(1);
@@ -57,7 +57,7 @@ public class Client {
         System.exit(0);
     }
 
-    static void run(int port, String user, String anchors, String password) throws Exception {
+    static void run(int port, String user, String anchors, String password, int submission, String to) throws Exception {
         Properties p = new Properties();
         p.put("mail.imaps.ssl.socketFactory", trusting(anchors));
         p.put("mail.imaps.ssl.checkserveridentity", "true");
@@ -138,6 +138,22 @@ public class Client {
                 }
             }
         });
+        p.put("mail.smtp.ssl.socketFactory", trusting(anchors));
+        p.put("mail.smtp.ssl.checkserveridentity", "true");
+        p.put("mail.smtp.starttls.required", "true");
+        Transport transport = session.getTransport("smtp");
+        transport.connect("localhost", submission, user, password);
+        transport.sendMessage(own, new Address[] {new InternetAddress(to)});
+        own.setFrom(new InternetAddress(to));
+        own.saveChanges();
+        try {
+            transport.sendMessage(own, new Address[] {new InternetAddress(to)});
+            say("forged", "sent");
+        } catch (MessagingException e) {
+            say("forged", e.toString().contains("550 5.7.1"));
+        }
+        transport.close();
+
         say("waiting", true);
         inbox.idle(true);
         inbox.close(true);
