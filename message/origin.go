@@ -125,10 +125,11 @@ func (o *originator) fault() error {
 // It refuses groups, lists, routes, comments and space inside the address, and a line of a folded value that looks empty.
 func parseMailbox(value []byte) (Address, error) {
 	// The first line may be empty, as JavaMail folds; one behind it is the form of obs-FWS, at which readers stop (RFC 5322, Section 4.2).
-	_, folded, _ := bytes.Cut(bytes.TrimSuffix(value, []byte("\r\n")), []byte("\r\n"))
-	for line := range bytes.SplitSeq(folded, []byte("\r\n")) {
-		if len(folded) > 0 && len(bytes.Trim(line, " \t")) == 0 {
-			return "", ErrNoMailbox
+	if _, folded, more := bytes.Cut(bytes.TrimSuffix(value, []byte("\r\n")), []byte("\r\n")); more {
+		for line := range bytes.SplitSeq(folded, []byte("\r\n")) {
+			if len(bytes.Trim(line, " \t")) == 0 {
+				return "", ErrNoMailbox
+			}
 		}
 	}
 	for _, c := range value {

@@ -50,6 +50,8 @@ func TestOriginOf(t *testing.T) {
 		"folded at once":     {"From: \r\n\t=?UTF-8?Q?=C3=89lodie?= <dr.martin@officine.test>\r\n", "", nil}, // JavaMail
 		"empty line within":  {"From: \r\n \t\r\n dr.martin@officine.test\r\n", "From", ErrNoMailbox},
 		"folded":             {"From: =?utf-8?q?Anne?=\r\n =?utf-8?q?_Martin?=\r\n\t<dr.martin@officine.test>\r\n", "", nil},
+		"folded, no space":   {"From:\r\n Anne <dr.martin@officine.test>\r\n", "", nil},
+		"folded after space": {"From: \r\n dr.martin@officine.test\r\n", "", nil},
 		"sender":             {plainFrom + "Sender: Officine <DR.martin@officine.test>\r\n", "", nil},
 		"others":             {"Received: from a by b;\r\n Mon, 23 Nov 2026 10:00:00 +0100\r\nReply-To: x@y.test, g: a@b.test;\r\n" + plainFrom + "To: x\r\n", "", nil},
 
@@ -97,6 +99,7 @@ func TestOriginOf(t *testing.T) {
 		"encoded in angle":     {"From: <=?utf-8?q?chef=40evil.test?=@officine.test>\r\n", "From", ErrOtherWrote},
 		"too long":             {"From: " + strings.Repeat("a", 300) + "@officine.test\r\n", "From", ErrNoMailbox},
 		"control in value":     {"From: Anne\x08 <dr.martin@officine.test>\r\n", "From", ErrNoMailbox},
+		"empty at once":        {"From:\r\n \r\n dr.martin@officine.test\r\n", "From", ErrNoMailbox},
 		"line that looks last": {"From: dr.martin@officine.test\r\n \r\n", "From", ErrNoMailbox},
 
 		"name shows another":     {"From: \"chef@evil.test\" <dr.martin@officine.test>\r\n", "From", ErrDisguise},
