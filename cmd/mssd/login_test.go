@@ -82,6 +82,12 @@ authorized_parties = [%q]
 	if _, err := console.OwnerAdd(t.Context(), owner, bal, admin.NewMember{ID: "rpps:99900000060", Role: "reader", NoPassword: true}); err != nil {
 		t.Errorf("the owner adds a reader: %v", err)
 	}
+	must(t, os.WriteFile(h.path("header"), []byte("Authorization: Bearer "+owner+"\n"), 0o600)) // as docs/login.md has it
+	asked, err := exec.Command(curl, "-sS", "--unix-socket", h.socket, "-H", "@"+h.path("header"), "http://mssd/v1/owner/bals/"+bal+"/members").CombinedOutput()
+	must(t, os.Remove(h.path("header")))
+	if err != nil || !strings.Contains(string(asked), `"id": "rpps:99900000060"`) {
+		t.Errorf("the owner lists the members with curl: %v\n%s", err, asked)
+	}
 	reader := provider.Token(psctest.Claims{Username: "899900000060"})
 	tokens = append(tokens, reader)
 	if _, err := console.OwnerEnd(t.Context(), reader, bal, "rpps:99900000052"); err == nil {
