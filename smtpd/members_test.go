@@ -377,7 +377,7 @@ func TestSubmissionRightEnds(t *testing.T) {
 			end(m)
 			idle.expect("421 4.7.0 ")
 			idle.gone()
-			busy.expect("421 4.7.0 ")
+			busy.cutOff()
 			if n := len(m.inbox(doctor)); n != 0 {
 				t.Errorf("%d messages were stored", n)
 			}
@@ -391,6 +391,15 @@ func TestSubmissionRightEnds(t *testing.T) {
 	}
 }
 
+// cutOff says that the server ends the connection in the middle of a message. What the server has not read when it closes may
+// make the system forget its last words.
+func (p *peer) cutOff() {
+	p.t.Helper()
+	if r, err := p.reply(); isTimeout(err) || err == nil && !strings.HasPrefix(r, "421 4.7.0 ") {
+		p.t.Errorf("reply %q (%v), want 421 4.7.0", r, err)
+	}
+}
+
 // A session whose right ends while its message is being stored gets its answer first; one whose right ended before stores
 // nothing, although Watch has not looked yet.
 func TestCutOff(t *testing.T) {
@@ -401,10 +410,8 @@ func TestCutOff(t *testing.T) {
 	p.cmd("DATA", "354")
 	p.send(note)
 	m.commit(store.EndMember{Address: pharmacy, Member: "local:anne"})
-	p.send(".\r\n") // Watch may be first or not
-	if r, _ := p.reply(); !strings.HasPrefix(r, "421 4.7.0 ") {
-		t.Errorf("after the message: %q, want 421", r)
-	}
+	_, _ = p.conn.Write([]byte(".\r\n")) // Watch may have been first
+	p.cutOff()
 	if n := len(m.inbox(doctor)); n != 0 {
 		t.Errorf("%d messages were stored", n)
 	}
@@ -488,8 +495,10 @@ func TestSubmissionImplicit(t *testing.T) {
 // Whoever does not log in does not stay.
 func TestSubmissionLoginTime(t *testing.T) {
 	m := newMembers(t, func(s *Server) { s.Submission.LoginTime = 300 * time.Millisecond })
-	p := m.secure("none")
-	p.cmd("AUTH LOGIN", "334 ")
+	p := m.dial()
+	p.expect("220 ")
+	p.cmd("STARTTLS", "220 ")
+	p.upgrade(m.world, "none")
 	p.expect("421 4.4.2 ")
 	p.gone()
 }
