@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	maxChanges = 500 // of one answer
+	maxChanges = 1000 // of one answer
 	// MaxAcks is the most rows of one acknowledgement: they fit into maxRequest.
 	MaxAcks = 40
 )

@@ -152,3 +152,39 @@ func TestUseIsLearnt(t *testing.T) {
 		t.Errorf("of a BAL without a login: %+v", u)
 	}
 }
+
+// An index made anew from the bodies knows no login: the days are counted from then on, and nobody is called inactive for what is not
+// known. One that is repaired, or copied, knows them.
+func TestUseAfterRebuild(t *testing.T) {
+	long := func() time.Time { return time.Now().Add(-90 * 24 * time.Hour) }
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true, Now: long}
+	s := storetest.Open(t, opt)
+	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	storetest.Deliver(t, s, b.ID, raw)
+	s.Record(trace.Event{Kind: trace.Login, BAL: "a@bal.example"})
+	was := useOf(t, s, "a@bal.example")
+	s.Close()
+	opt.Create, opt.Now = false, nil
+
+	if _, err := store.Repair(ctx, store.RepairOptions{Dir: opt.Dir}); err != nil {
+		t.Fatal(err)
+	}
+	s = storetest.Open(t, opt)
+	if u := useOf(t, s, "a@bal.example"); u != was || u.Last.IsZero() {
+		t.Errorf("repaired: %+v, was %+v", u, was)
+	}
+	if b, err := s.BAL("a@bal.example"); err != nil || !b.Inactive(time.Now(), 30) {
+		t.Errorf("repaired, and not known to be inactive: %v", err)
+	}
+	s.Close()
+
+	if _, err := store.Rebuild(ctx, store.RebuildOptions{Dir: opt.Dir, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	s = storetest.Open(t, opt)
+	u := useOf(t, s, "a@bal.example")
+	b, err := s.BAL("a@bal.example")
+	if err != nil || !u.Last.IsZero() || time.Since(u.Since) > time.Hour || b.Inactive(time.Now(), 30) || !b.Inactive(time.Now().AddDate(0, 0, 31), 30) {
+		t.Errorf("rebuilt: %+v, %v", u, err)
+	}
+}
