@@ -182,6 +182,9 @@ func (s *Spool) Signatures() []Signature { return s.signed }
 // FromDomains are the domains of the addresses in From, after Finish; see message.Scanner.
 func (s *Spool) FromDomains() []string { return s.scan.FromDomains() }
 
+// ReplyToDomains are the domains of the addresses to which answers go, after Finish; see message.Scanner.
+func (s *Spool) ReplyToDomains() []string { return s.scan.ReplyToDomains() }
+
 // Origin is who wrote the message, as its header has it, after Finish; see message.Scanner.
 func (s *Spool) Origin() message.Origin { return s.scan.Origin() }
 

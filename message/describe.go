@@ -114,6 +114,10 @@ const maxFrom = 16
 // as "".
 func (s *Scanner) FromDomains() []string { return s.from }
 
+// ReplyToDomains are the domains of the addresses to which answers go, as FromDomains has those of From: of Reply-To, or of
+// From where there is none.
+func (s *Scanner) ReplyToDomains() []string { return s.answer }
+
 // Reply reports whether the top header names a message that this one answers (RFC 5322, Section 3.6.4), known after
 // Finish. It is the sender's word: nobody looked whether there is such a message.
 func (s *Scanner) Reply() bool { return s.reply }
@@ -177,7 +181,7 @@ func (s *Scanner) describeMessage(e *entity, env *envelope, h []byte) {
 		if env.messageID != nil {
 			s.meta.MessageID = strings.ToValidUTF8((*env.messageID)[:min(len(*env.messageID), 998)], "?")
 		}
-		s.from, s.reply = domainsOf(env.from), env.reply
+		s.from, s.answer, s.reply = domainsOf(env.from), domainsOf(env.replyTo), env.reply
 		s.origin = originOf(h, s.hdrCut)
 		s.headerText(h)
 		if b, ok := s.body.(*bounded); ok {

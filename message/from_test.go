@@ -43,6 +43,24 @@ func TestFromDomains(t *testing.T) {
 	}
 }
 
+// Where answers go: to Reply-To, else to From.
+func TestReplyToDomains(t *testing.T) {
+	for header, want := range map[string][]string{
+		"From: a@b.test\r\n": {"b.test"},
+		"From: a@b.test\r\nReply-To: c@D.test, g: e@f.test;\r\nreply-to: h@i.test\r\n": {"d.test", "f.test", "i.test"},
+		"From: a@b.test\r\nReply-To: somebody\r\n":                                     {""},
+		"From: a@b.test\r\nReply-To:\r\n":                                              {"b.test"},
+		"":                                                                             nil,
+	} {
+		s := NewScanner()
+		fmt.Fprintf(s, "%sTo: x@y.test\r\n\r\nReply-To: z@body.test\r\n", header)
+		s.Finish()
+		if got := s.ReplyToDomains(); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", header, got, want)
+		}
+	}
+}
+
 func TestReply(t *testing.T) {
 	for _, tc := range []struct {
 		header string

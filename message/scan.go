@@ -20,6 +20,7 @@ const (
 // Scanner reads a message in one pass. Write it the octets, then call Finish once.
 type Scanner struct {
 	from   []string // see FromDomains
+	answer []string // see ReplyToDomains
 	reply  bool     // see Reply
 	origin Origin   // see Origin
 	pos    int64    // octets consumed

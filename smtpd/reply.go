@@ -65,6 +65,7 @@ var (
 	errNullSender      = errors.New("smtpd: null sender, and not a receipt")
 	errRight           = errors.New("smtpd: the right of the session has ended")
 	errNoRelay         = errors.New("smtpd: recipient of another operator, and there is no relay")
+	errReplyTo         = errors.New("smtpd: Reply-To outside the trust space")
 	errNoSuchSpace     = errors.New("smtpd: recipient's domain not in the white list")
 	errTooLargePatient = errors.New("smtpd: message too large for the patient platform")
 )
@@ -178,6 +179,8 @@ func replyTo(err error) reply {
 		return r(550, 5, 7, 1, "Sender: must be left out, or be the address of your mailbox and nothing else")
 	case errors.As(err, &origin):
 		return r(550, 5, 7, 1, "From: must be the address of your mailbox and nothing else")
+	case errors.Is(err, errReplyTo):
+		return r(550, 5, 7, 1, "Reply-To: must hold addresses of the trust space only")
 	case errors.Is(err, errNoRelay):
 		return r(550, 5, 3, 3, "mail to other operators cannot be sent from here yet")
 	case errors.Is(err, errNoSuchSpace):

@@ -25,7 +25,7 @@ func TestReplyTable(t *testing.T) {
 		{&peerError{tlsconf.Verdict{Reason: tlsconf.Revoked}}, "550 5.7.1 "},
 		{&peerError{tlsconf.Verdict{Reason: tlsconf.NotUsable}}, "451 4.7.1 "},
 		{&peerError{tlsconf.Verdict{Reason: tlsconf.RevocationUnknown}}, "451 4.7.1 "},
-		{&QuotaError{"person"}, "450 4.7.1 "},
+		{&QuotaError{"person"}, "450 4.7.1 "}, {errReplyTo, "550 5.7.1 Reply-To"},
 		{&message.OriginError{Field: "From", Err: message.ErrDisguise}, "550 5.7.1 From: the name beside"}, {&message.OriginError{Err: message.ErrHeader}, "550 5.6.0 "},
 		{errNotBound, "550 5.7.1 "}, {errNotListed, "550 5.7.1 "}, {errListUnknown, "451 4.7.1 "},
 		{errNeedTLS, "530 5.7.0 "}, {errAddress, "501 5.1.3 "}, {errNonASCII, "553 5.6.7 "}, {errRelay, "550 5.7.1 "},

@@ -106,13 +106,37 @@ func (f memberFront) elsewhere(s *session, to message.Address, size int64) error
 	if slices.Contains(f.srv.patients(), domain) && size > f.srv.Submission.MaxPatient {
 		return errTooLargePatient
 	}
+	if err := f.inSpace(domain); err != nil {
+		return err
+	}
+	return errNoRelay
+}
+
+// inSpace says whether a domain is one of the trust space.
+func (f memberFront) inSpace(domain string) error {
+	if f.srv.Store.HasDomain(domain) {
+		return nil
+	}
 	switch l := f.srv.List.Current(); {
 	case l == nil:
 		return errListUnknown
 	case !l.Listed(domain):
 		return errNoSuchSpace
 	}
-	return errNoRelay
+	return nil
+}
+
+// replyTo: answers may go to any BAL of the trust space (applications name that of a person), and nowhere else.
+func (f memberFront) replyTo(domains []string) error {
+	for _, d := range domains {
+		switch err := f.inSpace(d); {
+		case errors.Is(err, errNoSuchSpace):
+			return errReplyTo
+		case err != nil:
+			return err
+		}
+	}
+	return nil
 }
 
 func (f memberFront) take(in *delivery.Incoming) error {
@@ -139,6 +163,9 @@ func (f memberFront) content(_ *session, in *delivery.Incoming, sp *delivery.Spo
 	}
 	if in.ReversePath == "" && !origin.Receipt {
 		return errNullSender
+	}
+	if err := f.replyTo(sp.ReplyToDomains()); err != nil {
+		return err
 	}
 	return f.mayWrite(in.Member.BAL)
 }

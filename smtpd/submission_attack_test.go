@@ -289,3 +289,32 @@ func TestHeaderOfMembersIsCleaned(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Answers stay in the trust space: to a BAL of ours or of another operator, never outside.
+func TestReplyToStaysInside(t *testing.T) {
+	m := newMembers(t, nil)
+	from := "From: <" + pharmacy + ">\r\n"
+	send := func(header string) string {
+		t.Helper()
+		p := m.logged(t)
+		p.send("MAIL FROM:<" + pharmacy + ">\r\nRCPT TO:<" + doctor + ">\r\nDATA\r\n")
+		p.expect("250")
+		p.expect("250")
+		p.expect("354")
+		p.send(from + header + "Subject: x\r\n\r\n" + header + ".\r\n")
+		r, err := p.reply()
+		check(t, err)
+		return r
+	}
+	for _, ok := range []string{"", "Reply-To:\r\n", "Reply-To: <" + doctor + ">\r\n", "Reply-To: \"Dr\" <x@AUTRE.test>, " + doctor + "\r\n", "Reply-To: g: x@autre.test, " + patient + ";\r\n"} {
+		if r := send(ok); !strings.HasPrefix(r, "250 2.0.0 ") {
+			t.Errorf("%q: %q", ok, r)
+		}
+	}
+	for _, bad := range []string{"Reply-To: x@gmail.test\r\n", "Reply-To: " + doctor + ", x@gmail.test\r\n", "Reply-To: " + doctor + "\r\nReply-To: <x@gmail.test>\r\n", "Reply-To: personne\r\n",
+		"Reply-To: g: " + doctor + ", x@gmail.test;\r\n", "Reply-To: <x@[192.0.2.1]>\r\n", "REPLY-TO\t: <x@officine.test.evil.test>\r\n"} {
+		if r := send(bad); !strings.HasPrefix(r, "550 5.7.1 Reply-To") || strings.Contains(r, "gmail") {
+			t.Errorf("%q: %q", bad, r)
+		}
+	}
+}
