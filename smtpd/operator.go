@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"log/slog"
+	"time"
 
 	"mssd/delivery"
 	"mssd/directory"
@@ -78,8 +79,8 @@ func (f operatorFront) class(from message.Address) directory.Class { return f.sr
 func (operatorFront) elsewhere(*session, message.Address, int64) error { return errRelay }
 
 // take: what another operator sends is bounded by its connections and by the space of the BALs.
-func (operatorFront) take(*delivery.Incoming) error { return nil }
-func (operatorFront) give(*delivery.Incoming, int)  {}
+func (operatorFront) take(*delivery.Incoming) error           { return nil }
+func (operatorFront) give(*delivery.Incoming, int, time.Time) {}
 
 func (f operatorFront) limits() delivery.Limits {
 	return delivery.Limits{Size: f.srv.maxMessage(), DKIM: f.srv.DKIM}

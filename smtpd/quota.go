@@ -100,12 +100,13 @@ func (q *Quota) Take(bal store.BAL, person string, n int) error {
 	return nil
 }
 
-// Give takes back n recipients of a message that was not taken in after all.
-func (q *Quota) Give(bal store.BAL, person string, n int) {
+// Give takes back n recipients, counted since a time, of a message that was not stored after all. What is too long ago to be
+// counted any more is not taken off what came later.
+func (q *Quota) Give(bal store.BAL, person string, n int, since time.Time) {
 	if q == nil {
 		return
 	}
-	step := q.step()
+	step, began := q.step(), stepOf(since)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, k := range q.of(bal, person) {
@@ -113,9 +114,11 @@ func (q *Quota) Give(bal store.BAL, person string, n int) {
 		if h == nil {
 			continue
 		}
-		h.to(step)
+		if h.to(step); began <= h.at-quotaSteps {
+			continue
+		}
 		left := uint32(n)
-		for i := h.at; left > 0 && i > h.at-quotaSteps; i-- { // the newest first: those are they
+		for i := began; left > 0 && i <= h.at; i++ {
 			c := &h.count[i%quotaSteps]
 			m := min(left, *c)
 			*c, left = *c-m, left-m
@@ -133,8 +136,10 @@ func (q *Quota) step() int64 {
 	if q.Now != nil {
 		now = q.Now
 	}
-	return now().UnixNano() / int64(quotaStep)
+	return stepOf(now())
 }
+
+func stepOf(t time.Time) int64 { return t.UnixNano() / int64(quotaStep) }
 
 // quotaKey is one of the counts that a recipient goes to.
 type quotaKey struct {

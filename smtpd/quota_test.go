@@ -81,7 +81,7 @@ func TestQuota(t *testing.T) {
 				case s.want != "" && (!errors.Is(err, ErrQuota) || !errors.As(err, &of) || of.Of != s.want):
 					t.Fatalf("step %d: %v, want %s", i, err, s.want)
 				}
-				q.Give(s.bal, s.person, s.give)
+				q.Give(s.bal, s.person, s.give, *now)
 			}
 			if got := q.Refused(); !maps.Equal(got, tc.refused) {
 				t.Errorf("%v, want %v", got, tc.refused)
@@ -92,7 +92,25 @@ func TestQuota(t *testing.T) {
 	if err := none.Take(officine, hugo, 1<<30); err != nil {
 		t.Error(err)
 	}
-	none.Give(officine, hugo, 1)
+	none.Give(officine, hugo, 1, time.Now())
+}
+
+// TestQuotaHeld: who holds a transaction for longer than an hour has nothing of it back. What was taken for it is no longer
+// counted, and later messages are.
+func TestQuotaHeld(t *testing.T) {
+	q, now := quotaAt(3, 100, 1)
+	began := *now
+	check(t, q.Take(officine, hugo, 3))
+	*now = now.Add(70 * time.Minute)
+	check(t, q.Take(officine, hugo, 3))
+	q.Give(officine, hugo, 3, began)
+	if err := q.Take(officine, hugo, 1); !errors.Is(err, ErrQuota) {
+		t.Errorf("more than the limit within an hour: %v", err)
+	}
+	began = *now
+	*now = now.Add(50 * time.Minute)
+	q.Give(officine, hugo, 3, began) // as if the second message had not been stored
+	check(t, q.Take(officine, hugo, 3))
 }
 
 // TestQuotaProperty: in no hour are more recipients taken than the limit, and who was silent for 65 minutes has all of it.
@@ -122,7 +140,7 @@ func TestQuotaProperty(t *testing.T) {
 			case err != nil && now.Sub(last) >= 65*time.Minute:
 				t.Fatal("refused after a silence")
 			case err == nil && rapid.Bool().Draw(t, "given back"):
-				q.Give(officine, hugo, n)
+				q.Give(officine, hugo, n, *now)
 			case err == nil:
 				all = append(all, taken{*now, n})
 			}

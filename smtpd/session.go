@@ -62,9 +62,9 @@ type front interface {
 	class(from message.Address) directory.Class
 	// elsewhere is the answer to a recipient at a domain that is not ours, of a message of size octets (0: unknown).
 	elsewhere(s *session, to message.Address, size int64) error
-	// take counts one recipient more of in; give takes n of them back when the message was not stored.
+	// take counts one recipient more of in; give takes n of them back, counted since a time, when the message was not stored.
 	take(in *delivery.Incoming) error
-	give(in *delivery.Incoming, n int)
+	give(in *delivery.Incoming, n int, since time.Time)
 	// limits are those of a message.
 	limits() delivery.Limits
 	// content judges the message, which has come to its end.
@@ -364,7 +364,7 @@ func (f failed) Write([]byte) (int, error) { return 0, f.err }
 // Reset is called for RSET, EHLO and after each message.
 func (s *session) Reset() {
 	if n := s.tx.taken; n > 0 {
-		s.front.give(&s.tx.in, n)
+		s.front.give(&s.tx.in, n, s.tx.began)
 	}
 	s.tx = transaction{}
 }

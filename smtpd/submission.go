@@ -143,8 +143,8 @@ func (f memberFront) take(in *delivery.Incoming) error {
 	return f.srv.Submission.Quota.Take(in.Member.BAL, in.Member.Person, 1)
 }
 
-func (f memberFront) give(in *delivery.Incoming, n int) {
-	f.srv.Submission.Quota.Give(in.Member.BAL, in.Member.Person, n)
+func (f memberFront) give(in *delivery.Incoming, n int, since time.Time) {
+	f.srv.Submission.Quota.Give(in.Member.BAL, in.Member.Person, n, since)
 }
 
 func (f memberFront) limits() delivery.Limits {

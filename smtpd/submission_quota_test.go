@@ -58,6 +58,9 @@ func TestQuotaOfSubmission(t *testing.T) {
 	if !strings.Contains(m.events.String(), "450 4.7.1") {
 		t.Error("the trace does not tell")
 	}
+	if s := m.logs.String(); !strings.Contains(s, "person=local:anne from="+pharmacy+" cmd=RCPT code=450") {
+		t.Error("the log does not tell who reached the limit")
+	}
 	m.ahead.Store(int64(65 * time.Minute))
 	again.cmd("RCPT TO:<"+doctor+">", "250")
 }
