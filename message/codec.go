@@ -118,7 +118,7 @@ func (t Text) AppendBinary(b []byte) ([]byte, error) {
 	return appendBytes(b, t.Body), nil
 }
 
-// ParseText reads what AppendBinary wrote.
+// ParseText reads what AppendBinary wrote. The Text lies within b, which the caller gives away.
 func ParseText(b []byte) (Text, error) {
 	if len(b) < 2 {
 		return Text{}, ErrDamaged
@@ -127,7 +127,7 @@ func ParseText(b []byte) (Text, error) {
 		return Text{}, fmt.Errorf("%w: %d", ErrVersion, b[0])
 	}
 	r := reader{b: b[2:]}
-	t := Text{Header: r.bytes(), Body: r.bytes(), HeaderCut: b[1]&1 != 0, BodyCut: b[1]&2 != 0}
+	t := Text{Header: r.inside(), Body: r.inside(), HeaderCut: b[1]&1 != 0, BodyCut: b[1]&2 != 0}
 	if r.bad || len(r.b) > 0 || b[1] > 3 {
 		return Text{}, ErrDamaged
 	}
@@ -199,6 +199,15 @@ func (r *reader) bytes() []byte {
 		return append([]byte(nil), v...)
 	}
 	return nil
+}
+
+// inside is bytes without the copy.
+func (r *reader) inside() []byte {
+	v := r.take()
+	if len(v) == 0 {
+		return nil
+	}
+	return v[:len(v):len(v)]
 }
 
 func (r *reader) date() time.Time {

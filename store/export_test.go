@@ -198,3 +198,7 @@ func (c *sortCache) Kept() (n, octets int) {
 	defer c.mu.Unlock()
 	return len(c.keys), c.octets
 }
+
+// PackText and UnpackText are the stored form of a text.
+func PackText(raw []byte) []byte                           { return packText(raw) }
+func (s *Store) UnpackText(v []byte) (message.Text, error) { return s.meta.unpack(v) }

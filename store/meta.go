@@ -51,8 +51,7 @@ type metaDB struct {
 	path  string
 	db    *bolt.DB
 	guard guard
-	enc   *zstd.Encoder
-	dec   *zstd.Decoder
+	dec   *zstd.Decoder // of texts that were stored before S2
 
 	mu      sync.Mutex
 	pending map[trace.ID]derived
@@ -71,10 +70,6 @@ type metaDB struct {
 func openMeta(s *Store) (*metaDB, error) {
 	m := &metaDB{s: s, pending: map[trace.ID]derived{}, poke: make(chan struct{}, 1), quit: make(chan struct{})}
 	var err error
-	if m.enc, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(4),
-		zstd.WithWindowSize(64<<10), zstd.WithLowerEncoderMem(true)); err != nil {
-		return nil, err
-	}
 	if m.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(4), zstd.WithDecoderMaxMemory(1<<20)); err != nil {
 		return nil, err
 	}
@@ -148,7 +143,7 @@ func (m *metaDB) encode(id trace.ID, meta *message.Meta, text message.Text) (der
 	if err != nil {
 		return d, fmt.Errorf("store: %w", err)
 	}
-	d.text = m.enc.EncodeAll(raw, make([]byte, 0, len(raw)/2+64))
+	d.text = packText(raw)
 	d.msgID = m.hash(meta.MessageID)
 	return d, nil
 }

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 
+	"github.com/klauspost/compress/s2"
 	bolt "go.etcd.io/bbolt"
 
 	"mssd/message"
@@ -83,30 +85,58 @@ func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {
 // gone meanwhile yields the empty Text. One whose words are not kept and whose body cannot be read is left out; when
 // all others were shown, ErrMissing or ErrCorrupt says that there are such. The texts are shared: never change one.
 func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
-	texts := make([]message.Text, min(len(ids), textPage))
 	var unread error
+	ahead := s.meta.read(ctx, ids[:min(len(ids), textPage)])
+	defer func() { <-ahead }() // nothing goes on behind the caller's back
 	for from := 0; from < len(ids); from += textPage {
-		if err := ctx.Err(); err != nil {
-			return err
+		page := <-ahead
+		// While these are looked at the next ones are unpacked.
+		next := min(from+textPage, len(ids))
+		ahead = s.meta.read(ctx, ids[next:min(next+textPage, len(ids))])
+		if page.err != nil {
+			return page.err
 		}
-		page := ids[from:min(from+textPage, len(ids))]
-		bad := map[int]bool{}
-		err := s.meta.page(ctx, page, texts, func(i int, err error) {
-			if !errors.Is(err, ErrNoMessage) {
-				bad[i] = true
-				unread = cmp.Or(unread, err)
-			}
-		})
-		if err != nil {
-			return err
-		}
-		for i := range page {
-			if !bad[i] && !fn(from+i, texts[i]) {
+		unread = cmp.Or(unread, page.unread)
+		for i := range page.texts {
+			if !page.bad[i] && !fn(from+i, page.texts[i]) {
 				return nil
 			}
 		}
 	}
 	return unread
+}
+
+// textsRead is a page of texts.
+type textsRead struct {
+	texts  []message.Text
+	bad    map[int]bool // cannot be read
+	unread error        // why the first of these cannot
+	err    error        // none can
+}
+
+// read reads a page aside. It comes once; after that, and of no ids, there is nothing at once.
+func (m *metaDB) read(ctx context.Context, ids []MessageID) <-chan textsRead {
+	done := make(chan textsRead, 1)
+	if len(ids) == 0 {
+		close(done)
+		return done
+	}
+	go func() {
+		defer close(done)
+		r := textsRead{texts: make([]message.Text, len(ids))}
+		if r.err = ctx.Err(); r.err == nil {
+			r.err = m.page(ctx, ids, r.texts, func(i int, err error) {
+				if !errors.Is(err, ErrNoMessage) {
+					if r.bad == nil {
+						r.bad = map[int]bool{}
+					}
+					r.bad[i], r.unread = true, cmp.Or(r.unread, err)
+				}
+			})
+		}
+		done <- r
+	}()
+	return done
 }
 
 // page fills out with the texts of ids. bad is told of each that has none: it is gone (ErrNoMessage), or its body
@@ -198,8 +228,28 @@ func (m *metaDB) unpackAll(packed []packedText, put func(j int, t message.Text))
 	wg.Wait()
 }
 
+// textS2 is before a text that is packed with S2, which is unpacked in a fifth of the time that zstd takes for so little. Texts
+// that were stored before are zstd frames, which begin with 0x28.
+const textS2 = 1
+
+func packText(raw []byte) []byte {
+	b := make([]byte, 1+s2.MaxEncodedLen(len(raw)))
+	b[0] = textS2
+	return slices.Clone(b[:1+len(s2.EncodeBetter(b[1:], raw))])
+}
+
+// unpack reads a text as packText, or former versions, have written it.
 func (m *metaDB) unpack(v []byte) (message.Text, error) {
-	raw, err := m.dec.DecodeAll(v, nil)
+	var raw []byte
+	var err error
+	if len(v) > 0 && v[0] == textS2 {
+		if n, lenErr := s2.DecodedLen(v[1:]); lenErr != nil || n > maxTextLen {
+			return message.Text{}, corrupt("text")
+		}
+		raw, err = s2.Decode(nil, v[1:])
+	} else {
+		raw, err = m.dec.DecodeAll(v, nil)
+	}
 	if err != nil || len(raw) > maxTextLen {
 		return message.Text{}, corrupt("text")
 	}
