@@ -43,7 +43,7 @@ func TestSRVRecords(t *testing.T) {
 func TestSRVRecordsOfSubmission(t *testing.T) {
 	c := defaultConfig()
 	c.Hostname, c.IMAP.Listen, c.IMAP.App = "mss.exemple.test", []string{":143"}, &AppConfig{Hostname: "app.exemple.test"}
-	c.Submission = &SubmissionConfig{Listen: []string{":submission"}, ListenTLS: []string{":465"}, App: &SubmissionAppConfig{Hostname: "App.smtp.exemple.test."}}
+	c.Submission = &SubmissionConfig{Listen: []string{":587"}, ListenTLS: []string{":465"}, App: &SubmissionAppConfig{Hostname: "App.smtp.exemple.test."}}
 	got, err := c.srvRecords()
 	want := []srvRecord{{"imap", 10, 100, 143, "mss.exemple.test"}, {"imap", 20, 100, 143, "app.exemple.test"},
 		{"submission", 10, 100, 587, "mss.exemple.test"}, {"submission", 20, 100, 587, "app.smtp.exemple.test"}}
