@@ -47,7 +47,7 @@ func application(t testing.TB, change func(*testpki.Request)) tls.Certificate {
 
 // newAppWorld is a front of persons and one of applications on one address. labo is an APP BAL that the certificate of
 // application opens, labo2 another.
-func newAppWorld(t testing.TB, change ...func(*AppFront)) *world {
+func newAppWorld(t testing.TB, change ...func(*tlsconf.AppFront)) *world {
 	t.Helper()
 	dir := t.TempDir()
 	p, err := pki()
@@ -64,7 +64,7 @@ func newAppWorld(t testing.TB, change ...func(*AppFront)) *world {
 		s.Auth = auth.New(auth.Config{Store: s.Store, Argon: auth.Params{Time: 1, MemoryKiB: 64, Threads: 1}, Log: s.Log,
 			CertKinds: []store.Kind{store.APP},
 			JudgeCert: func(_ context.Context, shown []*x509.Certificate) tlsconf.Verdict { return judge.Certificates(shown) }})
-		s.App = &AppFront{Hostname: appHost, Mechanisms: []string{auth.External, auth.Plain, auth.Login},
+		s.App = &tlsconf.AppFront{Hostname: appHost, Mechanisms: []string{auth.External, auth.Plain, auth.Login},
 			TLS: must[*tlsconf.Front](t, "front")(tlsconf.NewFront(tlsconf.FrontConfig{Name: "imap.app", CertFile: cert, KeyFile: key, RequestClientCert: true}))}
 		for _, f := range change {
 			f(s.App)
@@ -202,7 +202,7 @@ func TestFrontsAreApart(t *testing.T) {
 
 // TestFrontOfApplicationsAlone: on addresses of its own everybody is on the front of applications, whatever name they say.
 func TestFrontOfApplicationsAlone(t *testing.T) {
-	w := newAppWorld(t, func(f *AppFront) { f.Alone = true })
+	w := newAppWorld(t, func(f *tlsconf.AppFront) { f.Alone = true })
 	cert := application(t, nil)
 	w.client.InsecureSkipVerify = true // its certificate has one name, which this test does not say
 	for _, name := range []string{"localhost", "127.0.0.1"} {

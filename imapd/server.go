@@ -31,7 +31,7 @@ type Server struct {
 
 	// Mechanisms are the SASL mechanisms offered; nil: PLAIN. LOGIN, the command, is there where PLAIN or LOGIN is.
 	Mechanisms []string
-	App        *AppFront // front of applications; nil: none
+	App        *tlsconf.AppFront // front of applications; nil: none
 
 	MaxMessage      int64         // octets of an APPEND, advertised as APPENDLIMIT; 0: 100 MiB
 	MaxConns        int           // live connections in all; 0: 10,000
@@ -92,7 +92,7 @@ func (s *Server) init() {
 		s.sessions.Auth = s.Auth
 		s.lns = make(map[net.Listener]struct{})
 		s.ended = make(chan struct{})
-		s.tls = s.tlsConfig()
+		s.tls = s.App.Config(s.TLS)
 		s.set = guard.NewSet(s.limits())
 		s.set.LogTo(s.log)
 		s.refusals.Record, s.refusals.Now = s.Store.Record, s.Now

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"mssd/auth"
-	"mssd/tlsconf"
 	"mssd/trace"
 )
 
@@ -41,7 +40,7 @@ func (s *Server) newLogin(w *wire) *login {
 	if ap, err := netip.ParseAddrPort(w.RemoteAddr().String()); err == nil {
 		l.peer.Remote = ap.Addr().Unmap()
 	}
-	if a := s.Submission.App; a != nil && (a.Alone || a.named(state.ServerName)) {
+	if a := s.Submission.App; a.Serves(state.ServerName) {
 		l.mechanisms, l.peer.ByCertificate = a.Mechanisms, true
 	}
 	l.mechanisms = auth.Carried(&state, l.mechanisms)
@@ -289,18 +288,4 @@ func (w *wire) whyEnding() error {
 		return over
 	}
 	return whyEnding(w.guard)
-}
-
-// AppFront is the front of applications: its clients are asked for a certificate, which is their login. On the addresses of
-// the front of persons these are the clients that name it in their TLS handshake (SNI, RFC 6066, Section 3); who names
-// nothing meets the other.
-type AppFront struct {
-	Hostname   string         // needed, unless Alone
-	Alone      bool           // it has the addresses of this server to itself: whatever name a client says
-	TLS        *tlsconf.Front // needed: it asks for certificates
-	Mechanisms []string       // needed. PLAIN and LOGIN name the BAL; their password is not looked at
-}
-
-func (f *AppFront) named(name string) bool {
-	return strings.EqualFold(strings.TrimSuffix(name, "."), f.Hostname)
 }

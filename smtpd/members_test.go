@@ -33,7 +33,7 @@ type members struct {
 	*world
 	psc  *psctest.Provider
 	pkis []*testpki.PKI // of the fronts' certificates
-	app  *AppFront
+	app  *tlsconf.AppFront
 }
 
 func newMembers(t testing.TB, change func(*Server)) *members {
@@ -74,7 +74,7 @@ func newMembers(t testing.TB, change func(*Server)) *members {
 		}
 		must(s.Store.Commit(t.Context(), &store.Batch{Ops: ops}))(t)
 		s.TLS = front("submission", "mx.operateur.test", false)
-		m.app = &AppFront{Hostname: appHost, TLS: front("submission.app", appHost, true), Mechanisms: []string{auth.External, auth.Plain}}
+		m.app = &tlsconf.AppFront{Hostname: appHost, TLS: front("submission.app", appHost, true), Mechanisms: []string{auth.External, auth.Plain}}
 		judge := s.Judge
 		s.Submission = &Submission{App: m.app, Mechanisms: []string{auth.XOAuth2, auth.OAuthBearer, auth.Plain, auth.Login},
 			Auth: auth.New(auth.Config{Store: s.Store, Argon: cheap, PSC: psc, MaxSession: 4 * time.Hour, Now: s.Now, Log: s.Log, CertKinds: []store.Kind{store.APP},

@@ -175,25 +175,12 @@ func (s *Server) init() {
 	})
 }
 
-// tlsConfig is that of every handshake. The fronts of persons and of applications have ticket keys of their own: a session of
-// one is not resumed on the other, so that nobody brings a certificate along.
+// tlsConfig is that of every handshake.
 func (s *Server) tlsConfig() *tls.Config {
-	if s.Submission == nil || s.Submission.App == nil {
+	if s.Submission == nil {
 		return s.TLS.Config()
 	}
-	app := s.Submission.App
-	if app.Alone {
-		return app.TLS.Config()
-	}
-	cfg := s.TLS.Config().Clone()
-	persons, apps := cfg.GetConfigForClient, app.TLS.Config().GetConfigForClient
-	cfg.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		if app.named(h.ServerName) {
-			return apps(h)
-		}
-		return persons(h)
-	}
-	return cfg
+	return s.Submission.App.Config(s.TLS)
 }
 
 func (s *Server) implicit() bool { return s.Submission != nil && s.Submission.Implicit }

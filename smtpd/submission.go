@@ -11,6 +11,7 @@ import (
 	"mssd/directory"
 	"mssd/message"
 	"mssd/store"
+	"mssd/tlsconf"
 	"mssd/trace"
 )
 
@@ -20,7 +21,7 @@ type Submission struct {
 	Auth       *auth.Authenticator // needed
 	Implicit   bool                // TLS from the first octet (port 465, RFC 8314); false: STARTTLS (port 587)
 	Mechanisms []string            // SASL mechanisms offered; nil: PLAIN
-	App        *AppFront           // front of applications; nil: none
+	App        *tlsconf.AppFront   // front of applications; nil: none
 
 	Quota       *Quota        // recipients an hour; nil: no limits
 	MaxPatient  int64         // octets of a message to the patient platform; 0: 25 MiB

@@ -184,19 +184,23 @@ func OpenBolt(path string) error {
 
 // SortKeysKept is of how many messages memory holds the sort keys.
 func (s *Store) SortKeysKept() int {
-	n, _ := s.meta.sort.Kept()
+	n, _ := kept(&s.meta.sort)
 	return n
 }
 
-// SortCache is the memory of sort keys alone.
-type SortCache = sortCache
+// KeepSortKeys says how many of n alike sort keys, and how many octets, a memory of them holds that was given them.
+func (s *Store) KeepSortKeys(n int, k message.SortKeys) (held, octets int) {
+	c := derivedCache[message.SortKeys]{room: s.meta.sort.room, size: s.meta.sort.size}
+	for i := range n {
+		c.keep(MessageID(i), k)
+	}
+	return kept(&c)
+}
 
-func (c *sortCache) Keep(id MessageID, k message.SortKeys) { c.keep(id, k) }
-
-func (c *sortCache) Kept() (n, octets int) {
+func kept[T any](c *derivedCache[T]) (n, octets int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.keys), c.octets
+	return len(c.kept), c.octets
 }
 
 // PackText and UnpackText are the stored form of a text.

@@ -1,13 +1,8 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"runtime"
-	"sync"
-
-	bolt "go.etcd.io/bbolt"
 
 	"mssd/message"
 	"mssd/trace"
@@ -19,54 +14,6 @@ const (
 	sortPage  = 256      // keys looked up at once
 	sortShare = 16       // keys that are worth a goroutine to make them
 )
-
-// sortCache keeps the sort keys of messages. A full one loses some, whichever the map yields first. The zero value is empty.
-type sortCache struct {
-	mu     sync.Mutex
-	keys   map[trace.ID]message.SortKeys
-	octets int
-}
-
-// fill looks up ids and yields the places of those it does not have, which it appends to missing.
-func (c *sortCache) fill(ids []trace.ID, out []message.SortKeys, missing []int) []int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, id := range ids {
-		k, ok := c.keys[id]
-		if !ok {
-			missing = append(missing, i)
-		}
-		out[i] = k
-	}
-	return missing
-}
-
-func (c *sortCache) keep(id trace.ID, k message.SortKeys) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.keys[id]; ok {
-		return
-	}
-	if c.keys == nil {
-		c.keys = map[trace.ID]message.SortKeys{}
-	}
-	c.octets += k.Len() + sortEntry
-	c.keys[id] = k
-	for old, o := range c.keys {
-		if c.octets <= sortRoom {
-			break
-		}
-		delete(c.keys, old)
-		c.octets -= o.Len() + sortEntry
-	}
-}
-
-// clear forgets all keys: those of a BAL that was destroyed may be among them.
-func (c *sortCache) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.keys, c.octets = nil, 0
-}
 
 // SortKeys is what SORT compares of each message, in the order of ids. A message that is gone, or that cannot be read, has the
 // keys of one without any field.
@@ -118,61 +65,4 @@ func (m *metaDB) makeSortKeys(ctx context.Context, ids []trace.ID, missing []int
 		m.sort.keep(ids[i], out[i])
 	}
 	return nil
-}
-
-// storedValue is what meta.db holds of a message, v nil where there is nothing.
-type storedValue struct {
-	id     trace.ID
-	v      []byte
-	sealed bool // read from the file
-}
-
-func (p storedValue) open(m *metaDB, bucket []byte) ([]byte, error) {
-	if p.v == nil || !p.sealed {
-		return p.v, nil
-	}
-	return m.s.keys.openDerived(p.id, string(bucket), p.v)
-}
-
-// stored reads the values of a bucket of the messages at the places of missing.
-func (m *metaDB) stored(ids []trace.ID, missing []int, bucket []byte) ([]storedValue, error) {
-	values := make([]storedValue, len(missing))
-	for j, i := range missing {
-		values[j].id = ids[i]
-		if d, ok := m.waiting(ids[i]); ok {
-			values[j].v = d.meta
-			if bytes.Equal(bucket, bktText) {
-				values[j].v = d.text
-			}
-		}
-	}
-	err := m.view(func(tx *bolt.Tx) error {
-		b := tx.Bucket(bucket)
-		for j := range values {
-			if p := &values[j]; p.v == nil {
-				p.v, p.sealed = bytes.Clone(b.Get(keyID(p.id))), true
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, ErrCorrupt) {
-		return values, nil // as if it were not there
-	}
-	return values, err
-}
-
-// share calls f for 0 to n-1 on as many goroutines as there are processors, each of which has at least least of them.
-func share(n, least int, f func(j int)) {
-	workers := min(runtime.GOMAXPROCS(0), (n+least-1)/least)
-	part := func(w int) {
-		for j := w; j < n; j += workers {
-			f(j)
-		}
-	}
-	var wg sync.WaitGroup
-	for w := 1; w < workers; w++ {
-		wg.Go(func() { part(w) })
-	}
-	part(0)
-	wg.Wait()
 }

@@ -51,12 +51,8 @@ func TestSortKeys(t *testing.T) {
 
 // TestSortKeysAreBounded: a full memory loses some keys and holds no more than it may.
 func TestSortKeysAreBounded(t *testing.T) {
-	var c store.SortCache
-	k := message.SortKeys{Subject: string(make([]byte, 200))}
-	for i := range 100_000 {
-		c.Keep(store.MessageID(i), k)
-	}
-	if n, octets := c.Kept(); n < 50_000 || octets > 32<<20 || octets < 31<<20 {
+	s := storetest.New(t)
+	if n, octets := s.KeepSortKeys(100_000, message.SortKeys{Subject: string(make([]byte, 200))}); n < 50_000 || octets > 32<<20 || octets < 31<<20 {
 		t.Errorf("%d keys of %d octets are kept", n, octets)
 	}
 }

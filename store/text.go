@@ -1,16 +1,12 @@
 package store
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
-	"runtime"
 	"slices"
-	"sync"
 
 	"github.com/klauspost/compress/s2"
-	bolt "go.etcd.io/bbolt"
 
 	"mssd/message"
 	"mssd/trace"
@@ -23,54 +19,6 @@ const (
 	textPage   = 256       // texts looked up at once
 	textShare  = 16        // texts that are worth a goroutine to unpack them
 )
-
-// textCache keeps unpacked texts. A full one loses some, whichever the map yields first. The zero value is empty.
-type textCache struct {
-	mu     sync.Mutex
-	texts  map[trace.ID]message.Text
-	octets int
-}
-
-// fill looks up ids and yields the places of those it does not have.
-func (c *textCache) fill(ids []trace.ID, out []message.Text) (missing []int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, id := range ids {
-		t, ok := c.texts[id]
-		if !ok {
-			missing = append(missing, i)
-		}
-		out[i] = t
-	}
-	return missing
-}
-
-func (c *textCache) keep(id trace.ID, t message.Text) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.texts[id]; ok {
-		return
-	}
-	if c.texts == nil {
-		c.texts = map[trace.ID]message.Text{}
-	}
-	c.octets += len(t.Header) + len(t.Body) + textEntry
-	c.texts[id] = t
-	for old, o := range c.texts {
-		if c.octets <= textRoom {
-			break
-		}
-		delete(c.texts, old)
-		c.octets -= len(o.Header) + len(o.Body) + textEntry
-	}
-}
-
-// clear forgets all texts: those of a BAL that was destroyed may be among them.
-func (c *textCache) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.texts, c.octets = nil, 0
-}
 
 // Text is the words of a message, derived again from its body where they are missing. It is shared: never change
 // it.
@@ -142,16 +90,24 @@ func (m *metaDB) read(ctx context.Context, ids []MessageID) <-chan textsRead {
 // page fills out with the texts of ids. bad is told of each that has none: it is gone (ErrNoMessage), or its body
 // cannot be read.
 func (m *metaDB) page(ctx context.Context, ids []trace.ID, out []message.Text, bad func(i int, err error)) error {
-	missing := m.texts.fill(ids, out)
+	missing := m.texts.fill(ids, out, nil)
 	if len(missing) == 0 {
 		return nil
 	}
-	packed, err := m.packed(ids, missing)
+	stored, err := m.stored(ids, missing, bktText)
 	if err != nil {
 		return err
 	}
 	ok := make([]bool, len(missing))
-	m.unpackAll(packed, func(j int, t message.Text) { out[missing[j]], ok[j] = t, true })
+	share(len(missing), textShare, func(j int) {
+		v, err := stored[j].open(m, bktText)
+		if err != nil || v == nil {
+			return
+		}
+		if t, err := m.unpack(v); err == nil {
+			out[missing[j]], ok[j] = t, true
+		}
+	})
 	for j, i := range missing {
 		if !ok[j] {
 			_, t, err := m.derive(ctx, ids[i])
@@ -166,66 +122,6 @@ func (m *metaDB) page(ctx context.Context, ids []trace.ID, out []message.Text, b
 		m.texts.keep(ids[i], out[i])
 	}
 	return nil
-}
-
-// packedText is a text as it is stored, v nil where there is none.
-type packedText struct {
-	id     trace.ID
-	v      []byte
-	sealed bool // read from the file
-}
-
-// packed reads the texts of ids at the places of missing.
-func (m *metaDB) packed(ids []trace.ID, missing []int) ([]packedText, error) {
-	packed := make([]packedText, len(missing))
-	for j, i := range missing {
-		packed[j].id = ids[i]
-		if d, ok := m.waiting(ids[i]); ok {
-			packed[j].v = d.text
-		}
-	}
-	err := m.view(func(tx *bolt.Tx) error {
-		b := tx.Bucket(bktText)
-		for j := range packed {
-			if p := &packed[j]; p.v == nil {
-				p.v, p.sealed = bytes.Clone(b.Get(keyID(p.id))), true
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, ErrCorrupt) {
-		return packed, nil // as if it were not there
-	}
-	return packed, err
-}
-
-// unpackAll opens and unpacks on all processors what is worth it; those that cannot be unpacked are left out.
-func (m *metaDB) unpackAll(packed []packedText, put func(j int, t message.Text)) {
-	workers := min(runtime.GOMAXPROCS(0), (len(packed)+textShare-1)/textShare)
-	part := func(w int) {
-		for j := w; j < len(packed); j += workers {
-			p := packed[j]
-			if p.v == nil {
-				continue
-			}
-			var err error
-			if p.sealed {
-				p.v, err = m.s.keys.openDerived(p.id, string(bktText), p.v)
-			}
-			if err != nil {
-				continue
-			}
-			if t, err := m.unpack(p.v); err == nil {
-				put(j, t)
-			}
-		}
-	}
-	var wg sync.WaitGroup
-	for w := 1; w < workers; w++ {
-		wg.Go(func() { part(w) })
-	}
-	part(0)
-	wg.Wait()
 }
 
 // textS2 is before a text that is packed with S2, which is unpacked in a fifth of the time that zstd takes for so little. Texts

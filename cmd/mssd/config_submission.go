@@ -7,6 +7,7 @@ import (
 	"mssd/auth"
 	"mssd/delivery"
 	"mssd/smtpd"
+	"mssd/tlsconf"
 )
 
 // SubmissionConfig is the submission front: members send mail by it, after a login as on the IMAP front.
@@ -193,7 +194,7 @@ func (d *daemon) makeSubmission() {
 			Submission: &smtpd.Submission{Auth: d.auth, Implicit: f.implicit, Mechanisms: c.submissionMechanisms(), Quota: quota},
 		}
 		if a := s.App; a != nil && f.apps == a.alone() {
-			srv.Submission.App = &smtpd.AppFront{Hostname: a.Hostname, Alone: f.apps, TLS: d.tlsOf("submission.app"), Mechanisms: a.Mechanisms}
+			srv.Submission.App = &tlsconf.AppFront{Hostname: a.Hostname, Alone: f.apps, TLS: d.tlsOf("submission.app"), Mechanisms: a.Mechanisms}
 		}
 		if f.apps {
 			srv.Hostname = s.App.Hostname

@@ -250,7 +250,7 @@ func (d *daemon) makeFronts() {
 			Log: d.log.With("front", f.name),
 		}
 		if a := c.IMAP.App; a != nil && f.apps == a.alone() {
-			s.App = &imapd.AppFront{Hostname: a.Hostname, Alone: f.apps, TLS: d.tlsOf("imap.app"), Mechanisms: a.Mechanisms}
+			s.App = &tlsconf.AppFront{Hostname: a.Hostname, Alone: f.apps, TLS: d.tlsOf("imap.app"), Mechanisms: a.Mechanisms}
 		}
 		if f.apps {
 			s.Hostname = c.IMAP.App.Hostname
