@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -35,6 +36,9 @@ const (
 	maxAnnotations     = 200     // of a mailbox, of all persons
 	maxBALAnnotations  = 2000    // of a BAL
 	maxBALAnnotOctets  = 1 << 20 // of the records of a BAL
+	maxOwnHere         = 50      // of one person in a mailbox
+	maxOwn             = 500     // of one person in a BAL
+	maxOwnOctets       = 256 << 10
 	annotationKeyLen   = 24
 	maxAnnotationValue = MaxAnnotation + maxText + maxEntry + 16 + sealedMore
 )
@@ -113,30 +117,61 @@ func (a *apply) putAnnotation(op PutAnnotation) error {
 	if err != nil {
 		return err
 	}
-	if err := a.roomForAnnotation(op.Ref, k, v); err != nil {
+	if err := a.roomForAnnotation(&op, k, v); err != nil {
 		return err
 	}
 	return a.put(bktAnnotation, k, v)
 }
 
-// roomForAnnotation counts what is there; it is few.
-func (a *apply) roomForAnnotation(r Ref, k, v []byte) error {
-	here, all, octets := 0, 0, len(v)
+// annotationCount is how many annotations there are, and their octets.
+type annotationCount struct{ here, all, octets int }
+
+func (n annotationCount) over(here, all, octets int) bool {
+	return n.here >= here || n.all >= all || n.octets > octets
+}
+
+// roomForAnnotation counts what is there beside the record at k; it is few. Whose the others are is looked at only where one
+// person may have their share, so that nobody takes the room of the team.
+func (a *apply) roomForAnnotation(op *PutAnnotation, k, v []byte) error {
+	all, err := a.countAnnotations(op.Ref, k, func([]byte, []byte) (bool, error) { return true, nil })
+	if all.octets += len(v); err == nil && all.over(maxAnnotations, maxBALAnnotations, maxBALAnnotOctets) {
+		err = fmt.Errorf("%w: annotations", ErrTooMany)
+	}
+	if err != nil || op.Person == "" || !all.over(maxOwnHere, maxOwn, maxOwnOctets) {
+		return err
+	}
+	own, err := a.countAnnotations(op.Ref, k, func(at, was []byte) (bool, error) {
+		other, err := a.s.keys.openAnnotation(at, was)
+		if errors.Is(err, ErrCorrupt) {
+			return false, nil // Check tells of it
+		}
+		return other.Person == op.Person, err
+	})
+	if own.octets += len(v); err == nil && own.over(maxOwnHere, maxOwn, maxOwnOctets) {
+		err = fmt.Errorf("%w: annotations of a person", ErrTooMany)
+	}
+	return err
+}
+
+func (a *apply) countAnnotations(r Ref, except []byte, which func(k, v []byte) (bool, error)) (n annotationCount, err error) {
 	bal := keyBAL(r.BAL)
 	c := a.buckets[bktAnnotation].Cursor()
 	for at, was := c.Seek(bal); bytes.HasPrefix(at, bal); at, was = c.Next() {
-		if bytes.Equal(at, k) {
+		if bytes.Equal(at, except) {
 			continue
 		}
-		if all++; keyIs(at, annotationKeyLen) && refOfKey(at) == r {
-			here++
+		if counts, err := which(at, was); err != nil || !counts {
+			if err != nil {
+				return n, err
+			}
+			continue
 		}
-		octets += len(was)
+		if n.all++; keyIs(at, annotationKeyLen) && refOfKey(at) == r {
+			n.here++
+		}
+		n.octets += len(was)
 	}
-	if here >= maxAnnotations || all >= maxBALAnnotations || octets > maxBALAnnotOctets {
-		return fmt.Errorf("%w: annotations", ErrTooMany)
-	}
-	return nil
+	return n, nil
 }
 
 // dropAnnotations takes those of a mailbox away.

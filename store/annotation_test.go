@@ -112,6 +112,42 @@ func TestAnnotationBounds(t *testing.T) {
 	}
 }
 
+// TestAnnotationShare: one person does not take the room of the others.
+func TestAnnotationShare(t *testing.T) {
+	s := storetest.Open(t, store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true, NoSync: true})
+	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	in, sent, all := box(t, s, b.ID, "INBOX").Ref, box(t, s, b.ID, "Sent").Ref, store.Ref{BAL: b.ID}
+	put := func(r store.Ref, person, value string, n int) error {
+		_, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{annotation(r, person, fmt.Sprintf("/vendor/%d", n), value)}})
+		return err
+	}
+	fill := func(r store.Ref, value string) (n int, err error) {
+		for ; n < 1000 && err == nil; n++ {
+			err = put(r, "local:avide", value, n)
+		}
+		return n - 1, err
+	}
+	if n, err := fill(in, "x"); n != 50 || !errors.Is(err, store.ErrTooMany) {
+		t.Errorf("%d of one person in a mailbox, then %v", n, err)
+	}
+	if n, err := fill(all, strings.Repeat("x", 4000)); n != 50 || !errors.Is(err, store.ErrTooMany) {
+		t.Errorf("%d of one person beside no mailbox, then %v", n, err)
+	}
+	if n, err := fill(sent, strings.Repeat("x", 4000)); n < 8 || n > 16 || !errors.Is(err, store.ErrTooMany) { // 256 KiB in all
+		t.Errorf("%d long ones more, then %v", n, err)
+	}
+	for _, person := range []string{"", "local:anne"} {
+		for _, r := range []store.Ref{in, sent, all} {
+			if err := put(r, person, strings.Repeat("x", 4000), 1); err != nil {
+				t.Errorf("%q after that: %v", person, err)
+			}
+		}
+	}
+	if err := put(in, "local:avide", "y", 3); err != nil {
+		t.Errorf("one that is there: %v", err)
+	}
+}
+
 // TestAnnotationDamage: Check names a record that does not open or belongs nowhere, Repair sets it aside and keeps the others.
 func TestAnnotationDamage(t *testing.T) {
 	for name, change := range map[string]func(b *bolt.Bucket, k, v []byte) error{
