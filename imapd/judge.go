@@ -81,13 +81,13 @@ func (c *conn) compile(k wire.Key) (judge, error) {
 		return rowJudge(func(r store.Row) bool { return !r.Date.Before(limit) }), nil
 	case wire.KeySavedBefore, wire.KeySavedOn, wire.KeySavedSince:
 		op := map[wire.KeyOp]wire.KeyOp{wire.KeySavedBefore: wire.KeyBefore, wire.KeySavedOn: wire.KeyOn, wire.KeySavedSince: wire.KeySince}[k.Op]
-		return rowJudge(func(r store.Row) bool { return dayMatches(op, r.SaveDate.UTC(), k.Date) }), nil
+		return onDay(op, k.Date, func(r store.Row) time.Time { return r.SaveDate }), nil
 	case wire.KeyEmailID:
 		return rowJudge(func(r store.Row) bool { return c.emailID(r) == k.Text }), nil
 	case wire.KeyThreadID:
 		return c.threadJudge(k.Text), nil
 	case wire.KeyBefore, wire.KeyOn, wire.KeySince:
-		return rowJudge(func(r store.Row) bool { return dayMatches(k.Op, r.Date.UTC(), k.Date) }), nil
+		return onDay(k.Op, k.Date, func(r store.Row) time.Time { return r.Date }), nil
 	case wire.KeySentBefore, wire.KeySentOn, wire.KeySentSince:
 		return c.sentJudge(k), nil
 	case wire.KeyHeader, wire.KeyBody, wire.KeyText:
@@ -147,13 +147,29 @@ func (c *conn) flagJudge(f wire.Flag) judge {
 	return rowJudge(func(r store.Row) bool { return r.Flags&want == want })
 }
 
+// onDay compares a date of a row, in UTC, with a day.
+func onDay(op wire.KeyOp, day time.Time, date func(store.Row) time.Time) judge {
+	first := day.Unix() // days are read as UTC
+	next := first + 24*60*60
+	return rowJudge(func(r store.Row) bool {
+		t := date(r).Unix()
+		switch op {
+		case wire.KeyBefore:
+			return t < first
+		case wire.KeyOn:
+			return t >= first && t < next
+		}
+		return t >= first
+	})
+}
+
 // dayMatches compares dates without their time and zone (RFC 9051, Section 6.4.4).
 func dayMatches(op wire.KeyOp, t, day time.Time) bool {
 	d := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
 	switch op {
-	case wire.KeyBefore, wire.KeySentBefore:
+	case wire.KeySentBefore:
 		return d.Before(day)
-	case wire.KeyOn, wire.KeySentOn:
+	case wire.KeySentOn:
 		return d.Equal(day)
 	}
 	return !d.Before(day)

@@ -91,6 +91,9 @@ const maxSorted = 200_000
 
 // hit takes a message into the result.
 func (s *search) hit(r store.Row) error {
+	if len(s.hits) == cap(s.hits) { // a list of tens of thousands is not copied over and over
+		s.hits = slices.Grow(s.hits, max(len(s.hits), 64))
+	}
 	s.hits = append(s.hits, hit{r.UID, r.ModSeq})
 	if s.take == nil {
 		return nil
