@@ -89,14 +89,30 @@ func (m *metaDB) stored(ids []trace.ID, missing []int, bucket []byte) ([]storedV
 		}
 	}
 	err := m.view(func(tx *bolt.Tx) error {
-		b := tx.Bucket(bucket)
+		b, octets := tx.Bucket(bucket), 0
 		for j := range values {
 			if p := &values[j]; p.v == nil {
-				p.v, p.sealed = bytes.Clone(b.Get(keyID(p.id))), true
+				p.v, p.sealed = b.Get(keyID(p.id)), true
+				octets += len(p.v)
+			}
+		}
+		kept := make([]byte, 0, octets) // they are the transaction's; one copy of all
+		for j := range values {
+			if p := &values[j]; p.sealed && p.v != nil {
+				at := len(kept)
+				kept = append(kept, p.v...)
+				p.v = kept[at:]
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		for j := range values {
+			if values[j].sealed { // what it points to may be gone with the transaction
+				values[j].v = nil
+			}
+		}
+	}
 	if errors.Is(err, ErrCorrupt) {
 		return values, nil // as if it were not there
 	}
