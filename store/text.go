@@ -25,7 +25,12 @@ const (
 func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {
 	var t [1]message.Text
 	var bad error
-	err := s.meta.page(ctx, []trace.ID{id}, t[:], func(_ int, err error) { bad = err })
+	ids := []trace.ID{id}
+	missing := s.meta.texts.fill(ids, t[:], nil)
+	if len(missing) == 0 {
+		return t[0], nil
+	}
+	err := s.meta.complete(ctx, ids, missing, t[:], func(_ int, err error) { bad = err })
 	return t[0], cmp.Or(err, bad)
 }
 
@@ -34,13 +39,13 @@ func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {
 // all others were shown, ErrMissing or ErrCorrupt says that there are such. The texts are shared: never change one.
 func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
 	var unread error
-	ahead := s.meta.read(ctx, ids[:min(len(ids), textPage)])
-	defer func() { <-ahead }() // nothing goes on behind the caller's back
-	for from := 0; from < len(ids); from += textPage {
-		page := <-ahead
-		// While these are looked at the next ones are unpacked.
-		next := min(from+textPage, len(ids))
-		ahead = s.meta.read(ctx, ids[next:min(next+textPage, len(ids))])
+	var pages [2]textsRead                              // one is looked at while the other is read
+	defer func() { pages[0].wait(); pages[1].wait() }() // nothing goes on behind the caller's back
+	pages[0].begin(ctx, s.meta, ids[:min(len(ids), textPage)])
+	for n, from := 0, 0; from < len(ids); n, from = n+1, from+textPage {
+		page, next := &pages[n%2], min(from+textPage, len(ids))
+		page.wait()
+		pages[(n+1)%2].begin(ctx, s.meta, ids[next:min(next+textPage, len(ids))])
 		if page.err != nil {
 			return page.err
 		}
@@ -54,46 +59,46 @@ func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t mes
 	return unread
 }
 
-// textsRead is a page of texts.
+// textsRead is a page of texts that is read, aside where that takes work.
 type textsRead struct {
-	texts  []message.Text
-	bad    map[int]bool // cannot be read
-	unread error        // why the first of these cannot
-	err    error        // none can
+	texts   []message.Text
+	missing []int
+	bad     map[int]bool // cannot be read
+	unread  error        // why the first of these cannot
+	err     error        // none can
+	done    chan struct{}
 }
 
-// read reads a page aside. It comes once; after that, and of no ids, there is nothing at once.
-func (m *metaDB) read(ctx context.Context, ids []MessageID) <-chan textsRead {
-	done := make(chan textsRead, 1)
-	if len(ids) == 0 {
-		close(done)
-		return done
+func (r *textsRead) begin(ctx context.Context, m *metaDB, ids []MessageID) {
+	r.texts = slices.Grow(r.texts[:0], len(ids))[:len(ids)]
+	r.bad, r.unread, r.err, r.done = nil, nil, ctx.Err(), nil
+	r.missing = m.texts.fill(ids, r.texts, r.missing[:0])
+	if r.err != nil || len(r.missing) == 0 {
+		return
 	}
+	r.done = make(chan struct{})
 	go func() {
-		defer close(done)
-		r := textsRead{texts: make([]message.Text, len(ids))}
-		if r.err = ctx.Err(); r.err == nil {
-			r.err = m.page(ctx, ids, r.texts, func(i int, err error) {
-				if !errors.Is(err, ErrNoMessage) {
-					if r.bad == nil {
-						r.bad = map[int]bool{}
-					}
-					r.bad[i], r.unread = true, cmp.Or(r.unread, err)
+		defer close(r.done)
+		r.err = m.complete(ctx, ids, r.missing, r.texts, func(i int, err error) {
+			if !errors.Is(err, ErrNoMessage) {
+				if r.bad == nil {
+					r.bad = map[int]bool{}
 				}
-			})
-		}
-		done <- r
+				r.bad[i], r.unread = true, cmp.Or(r.unread, err)
+			}
+		})
 	}()
-	return done
 }
 
-// page fills out with the texts of ids. bad is told of each that has none: it is gone (ErrNoMessage), or its body
-// cannot be read.
-func (m *metaDB) page(ctx context.Context, ids []trace.ID, out []message.Text, bad func(i int, err error)) error {
-	missing := m.texts.fill(ids, out, nil)
-	if len(missing) == 0 {
-		return nil
+func (r *textsRead) wait() {
+	if r.done != nil {
+		<-r.done
 	}
+}
+
+// complete fills out with the texts of ids at the places of missing. bad is told of each that has none: it is gone (ErrNoMessage), or its
+// body cannot be read.
+func (m *metaDB) complete(ctx context.Context, ids []trace.ID, missing []int, out []message.Text, bad func(i int, err error)) error {
 	stored, err := m.stored(ids, missing, bktText)
 	if err != nil {
 		return err
