@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 
@@ -18,7 +19,8 @@ type search struct {
 	*conn
 	tag   string
 	judge judge
-	open  []candidate // not settled by their rows
+	texts func(ctx context.Context, ids []store.MessageID, fn func(i int, t textOf) bool) error // the words that judge looks at
+	open  []candidate                                                                           // not settled by their rows
 	hits  []hit
 	take  func(store.Row) // told of each hit, where more than UID and MODSEQ is needed; nil else
 	lost  int             // messages left out: they cannot be read
@@ -57,12 +59,20 @@ func (s *search) find(k wire.Key, modSeq bool) error {
 	if s.judge, err = s.compile(k); err != nil {
 		return err
 	}
+	if s.texts = s.srv.Store.Texts; headersOnly(k) {
+		s.texts = s.srv.Store.Headers
+	}
 	runs, err := s.within(k)
 	if err != nil {
 		return err
 	}
 	s.prog.begin(s.srv, runsCount(runs))
 	return s.run(runs)
+}
+
+// headersOnly says whether no words of bodies are asked for.
+func headersOnly(k wire.Key) bool {
+	return k.Op != wire.KeyBody && k.Op != wire.KeyText && !slices.ContainsFunc(k.Keys, func(sub wire.Key) bool { return !headersOnly(sub) })
 }
 
 // failed forgets the result that SAVE was to replace: what is kept must never be that of another search
@@ -164,7 +174,7 @@ func (s *search) settle() error {
 		ids[i] = c.row.Message
 	}
 	var inner error
-	err := s.srv.Store.Texts(s.ctx, ids, func(i int, t textOf) bool {
+	err := s.texts(s.ctx, ids, func(i int, t textOf) bool {
 		cand := &s.open[i]
 		s.progress(0)
 		cand.text, cand.depth = &t, byText

@@ -108,7 +108,7 @@ func (s *search) references(rows []store.Row, keys []message.SortKeys, nodes []*
 
 // referencesOf is the field of a message, unfolded, "" where it has none.
 func (c *conn) referencesOf(r store.Row) (string, error) {
-	t, err := c.srv.Store.Text(c.ctx, r.Message)
+	t, err := c.srv.Store.Header(c.ctx, r.Message)
 	if err != nil {
 		return "", err
 	}

@@ -278,7 +278,7 @@ func BenchmarkTexts(b *testing.B) {
 	})
 	b.Run("header", func(b *testing.B) {
 		for b.Loop() {
-			_ = s.Texts(context.Background(), ids, func(_ int, t message.Text) bool {
+			_ = s.Headers(context.Background(), ids, func(_ int, t message.Text) bool {
 				if found, _ := t.Field("subject", []byte("introuvable")); found {
 					b.Error("found")
 				}

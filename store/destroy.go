@@ -89,6 +89,7 @@ func (s *Store) DestroyBAL(ctx context.Context, addr Address, events ...trace.Ev
 func (s *Store) shred(ctx context.Context, id BALID) error {
 	_, err := s.commitPatiently(ctx, &Batch{Ops: []Op{shredKey{id}}})
 	s.meta.texts.clear()
+	s.meta.heads.clear()
 	s.meta.sort.clear()
 	return err
 }

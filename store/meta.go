@@ -64,12 +64,14 @@ type metaDB struct {
 	leftOut atomic.Bool // something was not written since
 
 	texts derivedCache[message.Text]
+	heads derivedCache[message.Text] // without their bodies
 	sort  derivedCache[message.SortKeys]
 }
 
 func openMeta(s *Store) (*metaDB, error) {
 	m := &metaDB{s: s, pending: map[trace.ID]derived{}, poke: make(chan struct{}, 1), quit: make(chan struct{})}
 	m.texts.room, m.texts.size = textRoom, func(t message.Text) int { return len(t.Header) + len(t.Body) + textEntry }
+	m.heads.room, m.heads.size = headRoom, m.texts.size
 	m.sort.room, m.sort.size = sortRoom, func(k message.SortKeys) int { return k.Len() + sortEntry }
 	var err error
 	if m.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(4), zstd.WithDecoderMaxMemory(1<<20)); err != nil {

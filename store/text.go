@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -15,6 +16,7 @@ import (
 const (
 	maxTextLen = 256 << 10 // octets of a text, unpacked
 	textRoom   = 64 << 20  // octets of unpacked texts kept: those of 10,000 messages of 5 KB
+	headRoom   = 32 << 20  // octets of headers kept: those of some 70,000 messages
 	textEntry  = 128       // octets of a kept text beside its words
 	textPage   = 256       // texts looked up at once
 	textShare  = 16        // texts that are worth a goroutine to unpack them
@@ -23,29 +25,42 @@ const (
 // Text is the words of a message, derived again from its body where they are missing. It is shared: never change
 // it.
 func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {
-	var t [1]message.Text
-	var bad error
-	ids := []trace.ID{id}
-	missing := s.meta.texts.fill(ids, t[:], nil)
-	if len(missing) == 0 {
-		return t[0], nil
-	}
-	err := s.meta.complete(ctx, ids, missing, t[:], func(_ int, err error) { bad = err })
-	return t[0], cmp.Or(err, bad)
+	return s.meta.one(ctx, id, &s.meta.texts)
+}
+
+// Header is Text without the words of the body, which is then said to be cut.
+func (s *Store) Header(ctx context.Context, id MessageID) (message.Text, error) {
+	return s.meta.one(ctx, id, &s.meta.heads)
+}
+
+func (m *metaDB) one(ctx context.Context, id MessageID, cache *derivedCache[message.Text]) (message.Text, error) {
+	r := textsRead{cache: cache}
+	r.begin(ctx, m, []MessageID{id})
+	r.wait()
+	return r.texts[0], cmp.Or(r.err, r.gone, r.unread)
 }
 
 // Texts calls fn for each message in order until it returns false; outside of any transaction. A message that is
 // gone meanwhile yields the empty Text. One whose words are not kept and whose body cannot be read is left out; when
 // all others were shown, ErrMissing or ErrCorrupt says that there are such. The texts are shared: never change one.
 func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
+	return s.meta.each(ctx, ids, &s.meta.texts, fn)
+}
+
+// Headers is Texts without the words of bodies, which are then said to be cut: memory holds those of many more messages.
+func (s *Store) Headers(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
+	return s.meta.each(ctx, ids, &s.meta.heads, fn)
+}
+
+func (m *metaDB) each(ctx context.Context, ids []MessageID, cache *derivedCache[message.Text], fn func(i int, t message.Text) bool) error {
 	var unread error
-	var pages [2]textsRead                              // one is looked at while the other is read
-	defer func() { pages[0].wait(); pages[1].wait() }() // nothing goes on behind the caller's back
-	pages[0].begin(ctx, s.meta, ids[:min(len(ids), textPage)])
+	pages := [2]textsRead{{cache: cache}, {cache: cache}} // one is looked at while the other is read
+	defer func() { pages[0].wait(); pages[1].wait() }()   // nothing goes on behind the caller's back
+	pages[0].begin(ctx, m, ids[:min(len(ids), textPage)])
 	for n, from := 0, 0; from < len(ids); n, from = n+1, from+textPage {
 		page, next := &pages[n%2], min(from+textPage, len(ids))
 		page.wait()
-		pages[(n+1)%2].begin(ctx, s.meta, ids[next:min(next+textPage, len(ids))])
+		pages[(n+1)%2].begin(ctx, m, ids[next:min(next+textPage, len(ids))])
 		if page.err != nil {
 			return page.err
 		}
@@ -61,31 +76,38 @@ func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t mes
 
 // textsRead is a page of texts that is read, aside where that takes work.
 type textsRead struct {
+	cache   *derivedCache[message.Text]
 	texts   []message.Text
 	missing []int
 	bad     map[int]bool // cannot be read
 	unread  error        // why the first of these cannot
+	gone    error        // one is no more
 	err     error        // none can
 	done    chan struct{}
 }
 
 func (r *textsRead) begin(ctx context.Context, m *metaDB, ids []MessageID) {
 	r.texts = slices.Grow(r.texts[:0], len(ids))[:len(ids)]
-	r.bad, r.unread, r.err, r.done = nil, nil, ctx.Err(), nil
-	r.missing = m.texts.fill(ids, r.texts, r.missing[:0])
+	r.bad, r.unread, r.gone, r.err, r.done = nil, nil, nil, ctx.Err(), nil
+	r.missing = r.cache.fill(ids, r.texts, r.missing[:0])
+	if r.cache == &m.heads {
+		r.missing = slices.DeleteFunc(r.missing, func(i int) bool { return m.headInMemory(ids[i], &r.texts[i]) })
+	}
 	if r.err != nil || len(r.missing) == 0 {
 		return
 	}
 	r.done = make(chan struct{})
 	go func() {
 		defer close(r.done)
-		r.err = m.complete(ctx, ids, r.missing, r.texts, func(i int, err error) {
-			if !errors.Is(err, ErrNoMessage) {
-				if r.bad == nil {
-					r.bad = map[int]bool{}
-				}
-				r.bad[i], r.unread = true, cmp.Or(r.unread, err)
+		r.err = m.complete(ctx, ids, r, func(i int, err error) {
+			if errors.Is(err, ErrNoMessage) {
+				r.gone = err
+				return
 			}
+			if r.bad == nil {
+				r.bad = map[int]bool{}
+			}
+			r.bad[i], r.unread = true, cmp.Or(r.unread, err)
 		})
 	}()
 }
@@ -96,24 +118,44 @@ func (r *textsRead) wait() {
 	}
 }
 
-// complete fills out with the texts of ids at the places of missing. bad is told of each that has none: it is gone (ErrNoMessage), or its
-// body cannot be read.
-func (m *metaDB) complete(ctx context.Context, ids []trace.ID, missing []int, out []message.Text, bad func(i int, err error)) error {
-	stored, err := m.stored(ids, missing, bktText)
+// headInMemory looks for a header among the texts.
+func (m *metaDB) headInMemory(id MessageID, head *message.Text) bool {
+	var t [1]message.Text
+	if len(m.texts.fill([]MessageID{id}, t[:], nil)) > 0 {
+		return false
+	}
+	*head = headOf(t[0])
+	m.heads.keep(id, *head)
+	return true
+}
+
+// headOf is a text without its body; it holds no more memory than it needs.
+func headOf(t message.Text) message.Text {
+	return message.Text{Header: bytes.Clone(t.Header), HeaderCut: t.HeaderCut, BodyCut: true}
+}
+
+// complete reads the texts of ids that are missing. bad is told of each that has none: it is gone (ErrNoMessage), or its body cannot be
+// read.
+func (m *metaDB) complete(ctx context.Context, ids []trace.ID, r *textsRead, bad func(i int, err error)) error {
+	keep := func(t message.Text) message.Text { return t }
+	if r.cache == &m.heads {
+		keep = headOf
+	}
+	stored, err := m.stored(ids, r.missing, bktText)
 	if err != nil {
 		return err
 	}
-	ok := make([]bool, len(missing))
-	share(len(missing), textShare, func(j int) {
+	ok := make([]bool, len(r.missing))
+	share(len(r.missing), textShare, func(j int) {
 		v, err := stored[j].open(m, bktText)
 		if err != nil || v == nil {
 			return
 		}
 		if t, err := m.unpack(v); err == nil {
-			out[missing[j]], ok[j] = t, true
+			r.texts[r.missing[j]], ok[j] = keep(t), true
 		}
 	})
-	for j, i := range missing {
+	for j, i := range r.missing {
 		if !ok[j] {
 			_, t, err := m.derive(ctx, ids[i])
 			if unreadable(err) || errors.Is(err, ErrNoMessage) {
@@ -122,9 +164,9 @@ func (m *metaDB) complete(ctx context.Context, ids []trace.ID, missing []int, ou
 			} else if err != nil {
 				return err
 			}
-			out[i] = t
+			r.texts[i] = keep(t)
 		}
-		m.texts.keep(ids[i], out[i])
+		r.cache.keep(ids[i], r.texts[i])
 	}
 	return nil
 }

@@ -100,3 +100,52 @@ func TestTextsInOrder(t *testing.T) {
 		t.Errorf("of none: %v", err)
 	}
 }
+
+// TestHeaders: a header is the same whether the text was in memory, was unpacked for it, or is in memory itself; it holds no body.
+func TestHeaders(t *testing.T) {
+	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true}
+	s := storetest.Open(t, opt)
+	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	const n = 300
+	var ids []store.MessageID
+	for i := range n {
+		id, _ := storetest.Deliver(t, s, b.ID, fmt.Sprintf("Subject: lettre%d\r\n\r\ncorps\r\n", i))
+		ids = append(ids, id)
+	}
+	check := func(when string) {
+		t.Helper()
+		seen := 0
+		if err := s.Headers(ctx, ids, func(i int, h message.Text) bool {
+			found, _ := h.Field("subject", []byte(fmt.Sprintf("lettre%d", i)))
+			body, known := h.BodyContains([]byte("corps"))
+			if !found || body || known {
+				t.Errorf("%s: message %d: field %v, body %v %v", when, i, found, body, known)
+			}
+			seen++
+			return true
+		}); err != nil || seen != n {
+			t.Errorf("%s: %d, %v", when, seen, err)
+		}
+	}
+	s.Close()
+	s = storetest.Open(t, store.Options{Dir: opt.Dir})
+	check("from the file")
+	check("from memory")
+	s.Close()
+	s = storetest.Open(t, store.Options{Dir: opt.Dir})
+	if err := s.Texts(ctx, ids, func(int, message.Text) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	check("beside texts")
+	if text, err := s.Text(ctx, ids[0]); err != nil || !bytes.Contains(text.Body, []byte("corps")) {
+		t.Errorf("the text after that: %q, %v", text.Body, err)
+	}
+	if h, err := s.Header(ctx, ids[1]); err != nil || len(h.Header) == 0 || len(h.Body) > 0 {
+		t.Errorf("one alone: %v", err)
+	}
+	for _, f := range []func(context.Context, store.MessageID) (message.Text, error){s.Header, s.Text} {
+		if _, err := f(ctx, 1<<60); !errors.Is(err, store.ErrNoMessage) {
+			t.Errorf("of no message: %v", err)
+		}
+	}
+}
