@@ -10,7 +10,7 @@ import (
 // ErrCredentials or ErrThrottled; the client is told these alone. Who tried is not known: Member is whom the name stands for.
 type NamedRefusal struct {
 	Err    error
-	Reason string // WrongPassword, NoSuchMember, RightNotInForce, BALNotActive, Throttled
+	Reason string // WrongPassword, NoVerifier (of SCRAM), NoSuchMember, RightNotInForce, BALNotActive, Throttled
 	BAL    store.Address
 	Member string // member id, "" where the name stands for no single member
 }

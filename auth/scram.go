@@ -129,7 +129,7 @@ func saslPrep(s string) (string, error) {
 	}, s))
 	var right, left bool
 	for _, r := range s {
-		if r == unicode.ReplacementChar || !unicode.IsGraphic(r) {
+		if r >= 0xfff9 && r <= unicode.ReplacementChar || r >= 0x2ff0 && r <= 0x2ffb || !unicode.IsGraphic(r) { // RFC 3454, Tables C.6 and C.7
 			return "", errPassword
 		}
 		p, _ := bidi.LookupRune(r)

@@ -186,6 +186,11 @@ func (a *Authenticator) scramProof(ctx context.Context, user, messages string, p
 	v := a.scramOf(user, c)
 	match := v.proves(messages, proof) && c.member.SCRAM != ""
 	userKey, addrKey, remembered := throttleUser(user, c), throttleAddr(peer.Remote), c.key()+"/scram"
+	// A client may choose SCRAM by itself, and have the right password: that is no guess at it, and keeps nobody from PLAIN.
+	without := c.ok() && c.member.SCRAM == ""
+	if without {
+		userKey += "/without a verifier"
+	}
 	refused := func(why any, err error) ([]byte, *Principal, error) {
 		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", peer.Remote, "err", why)
 		if !errors.Is(err, ErrUnavailable) {
@@ -203,10 +208,11 @@ func (a *Authenticator) scramProof(ctx context.Context, user, messages string, p
 		return refused(store.ErrUnavailable, ErrUnavailable)
 	case !match || !c.ok():
 		a.users.fail(userKey, now)
-		a.addrs.fail(addrKey, now)
-		if c.ok() && c.member.SCRAM == "" {
-			return refused("the password was set while SCRAM was not offered", ErrCredentials)
+		if without {
+			_, _, err := refused("the password was set while SCRAM was not offered", ErrCredentials)
+			return nil, nil, noVerifier(err)
 		}
+		a.addrs.fail(addrKey, now)
 		return refused(c.why(match), ErrCredentials)
 	}
 	a.users.success(userKey)
@@ -215,6 +221,14 @@ func (a *Authenticator) scramProof(ctx context.Context, user, messages string, p
 	p := a.welcome(c)
 	p.Method = "scram"
 	return v.serverKey, p, nil
+}
+
+func noVerifier(err error) error {
+	var named *NamedRefusal
+	if errors.As(err, &named) {
+		named.Reason = "NoVerifier"
+	}
+	return err
 }
 
 // attribute is "x=value".

@@ -303,7 +303,7 @@ func TestScramPasswords(t *testing.T) {
 			t.Errorf("%q and %q: %v %v", typed, same, err, err2)
 		}
 	}
-	for _, bad := range []string{"", "a\tb", "a\x7f", "\u200e", "קa", "\ufffd", "\xff"} {
+	for _, bad := range []string{"", "a\tb", "a\x7f", "\u200e", "קa", "\ufffd", "\ufffc", "\u2ff0", "\xff"} {
 		if v, err := auth.HashSCRAM(w.st, pharmacy, bad); err != nil || v != "" {
 			t.Errorf("%q: %q, %v", bad, v, err)
 		}

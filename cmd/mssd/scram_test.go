@@ -72,6 +72,17 @@ func TestSCRAM(t *testing.T) {
 		"MaildirStore near\nPath %[5]s/\nInbox %[5]s/INBOX\n\nChannel all\nFar :far:\nNear :near:\nPatterns *\nCreate Near\n", port, user, h.path("secret"), h.path("anchors.pem"), h.path("mails")), 0o600))
 	program(t, []string{"HOME=" + h.dir}, mbsync, "-c", h.path("rc"), "-a")
 
+	// Another role by import is not another password.
+	b, err := (&admin.Client{Socket: h.socket}).BAL(t.Context(), officine)
+	must(t, err)
+	must(t, os.WriteFile(h.path("members.csv"), fmt.Appendf(nil, "bal,member,role,until\n%s,%s,%s,2099-01-01\n", officine, b.Members[0].ID, b.Members[0].Role), 0o600))
+	if out, err := h.run("member", "import", h.path("members.csv")); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if out, in := login("imap", h.imap, "SCRAM-SHA-256-PLUS", user, password); !in {
+		t.Errorf("after an import: %s", out)
+	}
+
 	client := &admin.Client{Socket: h.socket}
 	for address, want := range map[string]bool{officine: true, old: false} {
 		b, err := client.BAL(t.Context(), address)
