@@ -72,6 +72,7 @@ func open(t *testing.T, set ...func(*Server)) *house {
 	for _, f := range set {
 		f(h.server)
 	}
+	h.server.setup() // a test may call a handler before the goroutine below has run
 	l, err := Listen(h.Socket, false)
 	if err != nil {
 		t.Fatal(err)
@@ -239,8 +240,7 @@ func TestRefusals(t *testing.T) {
 
 // Only root, our own user and those of AllowUIDs come in.
 func TestUsers(t *testing.T) {
-	h := open(t)
-	h.server.AllowUIDs = []uint32{4242}
+	h := open(t, func(s *Server) { s.AllowUIDs = []uint32{4242} })
 	ask := func(ctx context.Context) int {
 		w := httptest.NewRecorder()
 		h.server.guard(h.server.routes()).ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/v1/health", nil))
