@@ -40,6 +40,9 @@ func (c *conn) cmdAppend(cmd *wire.Command) (response, error) {
 	}
 	msgs, err := c.spool(cmd, a, m.Ref, room)
 	defer abort(msgs)
+	if err == nil {
+		err = c.mayStill(m.Ref.BAL)
+	}
 	if err != nil {
 		return response{}, err
 	}

@@ -134,6 +134,9 @@ func (f *fetch) row(r store.Row) error {
 	if seq == 0 {
 		return nil
 	}
+	if over := f.over.Load(); over != nil {
+		return *over
+	}
 	f.found++
 	if f.args.HasChangedSince && uint64(r.ModSeq) <= f.args.ChangedSince {
 		return nil

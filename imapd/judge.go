@@ -59,8 +59,7 @@ func (c *conn) compile(k wire.Key) (judge, error) {
 	case wire.KeyAnd, wire.KeyOr, wire.KeyNot:
 		return c.compileTree(k)
 	case wire.KeySeq, wire.KeyUID:
-		runs, err := c.messages(k.Set, k.Op == wire.KeyUID)
-		return rowJudge(func(r store.Row) bool { return runsHold(runs, r.UID) }), err
+		return c.setJudge(k)
 	case wire.KeyFlag:
 		return c.flagJudge(k.Flag), nil
 	case wire.KeyKeyword:
@@ -94,6 +93,26 @@ func (c *conn) compile(k wire.Key) (judge, error) {
 		return c.wordJudge(k), nil
 	}
 	return nil, bad("", "This search key is not offered")
+}
+
+// setJudge looks a message up in a set, as the client wrote it: a mailbox with many holes makes thousands of runs of "1:*", and a
+// command may say that a thousand times.
+func (c *conn) setJudge(k wire.Key) (judge, error) {
+	view, saved := &c.sel.view, c.sel.saved
+	switch {
+	case k.Set.Saved:
+		return rowJudge(func(r store.Row) bool { return runsHold(saved, r.UID) }), nil
+	case k.Op == wire.KeyUID:
+		in := k.Set.Resolve(uint32(view.lastUID()))
+		return rowJudge(func(r store.Row) bool { return rangesHold(in, uint32(r.UID)) }), nil
+	case c.uidOnly:
+		return nil, errUIDRequired
+	}
+	in := k.Set.Resolve(view.count())
+	if n := len(in); n > 0 && in[n-1].Last > view.count() {
+		return nil, errNumber
+	}
+	return rowJudge(func(r store.Row) bool { return rangesHold(in, uint32(view.seq(r.UID))) }), nil
 }
 
 // compileTree is AND, OR and NOT over three values: an open verdict stays open unless another settles it.

@@ -34,6 +34,9 @@ func (c *conn) cmdReplace(cmd *wire.Command) (response, error) {
 	}
 	msgs, err := c.spool(cmd, a, m.Ref, room)
 	defer abort(msgs)
+	if err == nil {
+		err = c.mayStill(m.Ref.BAL)
+	}
 	if err != nil {
 		return response{}, err
 	}

@@ -135,6 +135,9 @@ func (s *search) run(runs []store.Run) error {
 	var cand candidate // one for all: a mailbox has many
 	err := s.srv.Store.Rows(s.ctx, s.sel.ref, runs, func(r store.Row) bool {
 		s.progress(1)
+		if inner = s.pointless(); inner != nil {
+			return false
+		}
 		if s.sel.view.seq(r.UID) == 0 {
 			return true
 		}
@@ -177,6 +180,9 @@ func (s *search) settle() error {
 	err := s.texts(s.ctx, ids, func(i int, t textOf) bool {
 		cand := &s.open[i]
 		s.progress(0)
+		if inner = s.pointless(); inner != nil {
+			return false
+		}
 		cand.text, cand.depth = &t, byText
 		var v verdict
 		if v, inner = s.judge(cand); inner == nil && v == open {

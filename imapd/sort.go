@@ -95,6 +95,9 @@ func (s *search) sortKeys(rows []store.Row, needed bool) ([]message.SortKeys, er
 			s.progress(0)
 			ids = append(ids, r.Message)
 		}
+		if err := s.pointless(); err != nil {
+			return nil, err
+		}
 		some, err := s.srv.Store.SortKeys(s.ctx, ids)
 		if err != nil {
 			return nil, err

@@ -89,6 +89,9 @@ func (s *search) nodes(rows []store.Row, references bool) ([]*node, error) {
 func (s *search) references(rows []store.Row, keys []message.SortKeys, nodes []*node, left int) error {
 	for i, r := range rows {
 		s.progress(0)
+		if err := s.pointless(); err != nil {
+			return err
+		}
 		field, err := s.referencesOf(r)
 		if err != nil && !isUnreadable(err) {
 			return err

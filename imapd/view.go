@@ -245,6 +245,12 @@ func runsHold(runs []store.Run, uid store.UID) bool {
 	return i < len(runs) && runs[i].First <= uid
 }
 
+// rangesHold says whether n is in ranges, which ascend.
+func rangesHold(in []wire.Range, n uint32) bool {
+	i := sort.Search(len(in), func(i int) bool { return in[i].Last >= n })
+	return i < len(in) && in[i].First <= n
+}
+
 // mergeRuns is the union of two ascending lists.
 func mergeRuns(a, b []store.Run) []store.Run {
 	if len(b) == 0 {
