@@ -36,19 +36,24 @@ func verdictOf(b bool) verdict {
 type depth uint8
 
 const (
-	byRow  depth = iota // flags, dates, size, UID
-	byText              // the stored words too
-	byBody              // the octets too, where the words were cut
+	byRow   depth = iota // flags, dates, size, UID
+	bySieve              // which words it cannot have
+	byText               // the stored words too
+	byBody               // the octets too, where the words were cut
 )
 
 // candidate is a message being judged.
 type candidate struct {
 	row   store.Row
+	sieve message.Sieve
 	text  *message.Text
 	depth depth
+
+	verdict verdict // the last one
+	err     error
 }
 
-// judge is a compiled search key.
+// judge is a compiled search key. Several goroutines ask it at a time.
 type judge func(*candidate) (verdict, error)
 
 // compile makes a judge of a key. Sets are resolved now: they mean the messages of this moment.
@@ -197,7 +202,7 @@ func dayMatches(op wire.KeyOp, t, day time.Time) bool {
 // sentJudge looks at the Date field, in the zone in which it was written. A message without one never matches.
 func (c *conn) sentJudge(k wire.Key) judge {
 	return func(m *candidate) (verdict, error) {
-		if m.depth == byRow {
+		if m.depth < byText {
 			return open, nil
 		}
 		meta, err := c.srv.Store.Meta(c.ctx, m.row.Message)
@@ -216,7 +221,10 @@ func (c *conn) wordJudge(k wire.Key) judge {
 	}
 	ours := k.Op == wire.KeyHeader && slices.Contains(prefixFields, strings.ToUpper(k.Field))
 	return func(m *candidate) (verdict, error) {
-		if m.depth == byRow {
+		switch {
+		case m.depth == bySieve && !ours && !m.sieve.MayHold(needle):
+			return no_, nil
+		case m.depth < byText:
 			return open, nil
 		}
 		var found, sure bool

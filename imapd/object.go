@@ -48,7 +48,7 @@ func (c *conn) fetchThread(m *source) (string, error) {
 // threadJudge finds the messages of a thread.
 func (c *conn) threadJudge(want string) judge {
 	return func(m *candidate) (verdict, error) {
-		if m.depth == byRow {
+		if m.depth < byText {
 			return open, nil
 		}
 		field, err := c.referencesField(m.row, m.text)

@@ -28,6 +28,12 @@ func (s *search) progress(n int) {
 	if p.looked++; p.looked < maxUnseen && s.srv.Progress > time.Millisecond {
 		return
 	}
+	s.tell()
+}
+
+// tell looks at the clock, and tells how far the search is when it is time.
+func (s *search) tell() {
+	p := &s.prog
 	p.looked = 0
 	now := time.Now()
 	if now.Before(p.next) {

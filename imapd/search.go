@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"mssd/imapd/wire"
+	"mssd/message"
 	"mssd/store"
 )
 
@@ -19,8 +20,9 @@ type search struct {
 	*conn
 	tag   string
 	judge judge
-	texts func(ctx context.Context, ids []store.MessageID, fn func(i int, t textOf) bool) error // the words that judge looks at
-	open  []candidate                                                                           // not settled by their rows
+	texts func(ctx context.Context, ids []store.MessageID, fn func(i int, t textOf)) error // the words that judge looks at
+	sieve bool                                                                             // some of the words are long enough for sieves
+	open  []candidate                                                                      // not settled by their rows
 	hits  []hit
 	take  func(store.Row) // told of each hit, where more than UID and MODSEQ is needed; nil else
 	lost  int             // messages left out: they cannot be read
@@ -62,6 +64,7 @@ func (s *search) find(k wire.Key, modSeq bool) error {
 	if s.texts = s.srv.Store.Texts; headersOnly(k) {
 		s.texts = s.srv.Store.Headers
 	}
+	s.sieve = sieved(k)
 	runs, err := s.within(k)
 	if err != nil {
 		return err
@@ -73,6 +76,15 @@ func (s *search) find(k wire.Key, modSeq bool) error {
 // headersOnly says whether no words of bodies are asked for.
 func headersOnly(k wire.Key) bool {
 	return k.Op != wire.KeyBody && k.Op != wire.KeyText && !slices.ContainsFunc(k.Keys, func(sub wire.Key) bool { return !headersOnly(sub) })
+}
+
+// sieved says whether sieves can rule out messages.
+func sieved(k wire.Key) bool {
+	switch k.Op {
+	case wire.KeyHeader, wire.KeyBody, wire.KeyText:
+		return len(message.Fold(nil, []byte(k.Text))) >= message.MinSieved
+	}
+	return slices.ContainsFunc(k.Keys, sieved)
 }
 
 // failed forgets the result that SAVE was to replace: what is kept must never be that of another search
@@ -167,48 +179,99 @@ func (s *search) run(runs []store.Run) error {
 	return err
 }
 
-// settle judges the open messages by their words, in one pass over what is stored.
+// settle judges the open messages by their words, in one pass over what is stored, after those that sieves rule out.
 func (s *search) settle() error {
+	if s.sieve {
+		if err := s.sift(); err != nil {
+			return err
+		}
+	}
 	if len(s.open) == 0 {
 		return nil
 	}
-	ids := make([]store.MessageID, len(s.open))
-	for i, c := range s.open {
+	err := s.read()
+	for i := range s.open {
+		cand := &s.open[i]
+		switch {
+		case err != nil:
+		case isUnreadable(cand.err):
+			s.leaveOut(cand.row, cand.err)
+		case cand.err != nil:
+			err = cand.err
+		case cand.verdict == yes:
+			err = s.hit(cand.row)
+		}
+	}
+	s.open = s.open[:0]
+	return err
+}
+
+// readAtOnce is how many messages are read between two looks at the clock: the bodies of all of them may be.
+const readAtOnce = 256
+
+// read judges the open messages by their words, and where those were cut by their octets.
+func (s *search) read() error {
+	for rest := s.open; len(rest) > 0; {
+		some := rest[:min(len(rest), readAtOnce)]
+		rest = rest[len(some):]
+		s.tell()
+		if err := s.pointless(); err != nil {
+			return err
+		}
+		err := unreadable(s.texts(s.ctx, messagesOf(some), func(i int, t textOf) {
+			cand := &some[i]
+			cand.text, cand.depth = &t, byText
+			if cand.verdict, cand.err = s.judge(cand); cand.err == nil && cand.verdict == open {
+				cand.depth = byBody
+				cand.verdict, cand.err = s.judge(cand)
+			}
+			cand.text = nil
+		}))
+		if errors.Is(err, errUnreadable) { // one or more, the others were judged
+			s.lost++
+			s.log.Error("a search left out messages whose words are lost", "mailbox", uint32(s.sel.ref.Mailbox), "err", err)
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sift judges the open messages by their sieves.
+func (s *search) sift() error {
+	sieves, err := s.srv.Store.Sieves(s.ctx, messagesOf(s.open))
+	if err != nil {
+		return unreadable(err)
+	}
+	left := 0
+	for i := range s.open {
+		cand := &s.open[i]
+		cand.sieve, cand.depth = sieves[i], bySieve
+		v, err := s.judge(cand)
+		if err == nil && v == yes {
+			err = s.hit(cand.row)
+		}
+		if err != nil {
+			return err
+		}
+		if v == open {
+			if left < i {
+				s.open[left] = *cand
+			}
+			left++
+		}
+	}
+	s.sieve = left <= len(s.open)-len(s.open)/8 // else they cost more than they save: nearly all messages have these words
+	s.open = s.open[:left]
+	return nil
+}
+
+func messagesOf(cands []candidate) []store.MessageID {
+	ids := make([]store.MessageID, len(cands))
+	for i, c := range cands {
 		ids[i] = c.row.Message
 	}
-	var inner error
-	err := s.texts(s.ctx, ids, func(i int, t textOf) bool {
-		cand := &s.open[i]
-		s.progress(0)
-		if inner = s.pointless(); inner != nil {
-			return false
-		}
-		cand.text, cand.depth = &t, byText
-		var v verdict
-		if v, inner = s.judge(cand); inner == nil && v == open {
-			cand.depth = byBody
-			v, inner = s.judge(cand)
-		}
-		if errors.Is(inner, errUnreadable) {
-			s.leaveOut(cand.row, inner)
-			v, inner = no_, nil
-		}
-		if inner == nil && v == yes {
-			inner = s.hit(cand.row)
-		}
-		cand.text = nil
-		return inner == nil
-	})
-	s.open = s.open[:0]
-	if err := unreadable(err); errors.Is(err, errUnreadable) { // one or more, the others were judged
-		s.lost++
-		s.log.Error("a search left out messages whose words are lost", "mailbox", uint32(s.sel.ref.Mailbox), "err", err)
-		return inner
-	}
-	if err == nil {
-		err = inner
-	}
-	return err
+	return ids
 }
 
 // leaveOut notes a message that nobody can judge.

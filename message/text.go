@@ -32,7 +32,7 @@ func (t Text) Field(name string, needle []byte) (found, sure bool) {
 		} else {
 			rest = nil
 		}
-		if bytes.HasPrefix(line, prefix) && bytes.Contains(line[len(prefix):], needle) {
+		if bytes.HasPrefix(line, prefix) && contains(line[len(prefix):], needle) {
 			return true, true
 		}
 	}
@@ -41,7 +41,7 @@ func (t Text) Field(name string, needle []byte) (found, sure bool) {
 
 // BodyContains looks for needle in the body; sure is false when it was not found in a Body that is cut.
 func (t Text) BodyContains(needle []byte) (found, sure bool) {
-	if bytes.Contains(t.Body, needle) {
+	if contains(t.Body, needle) {
 		return true, true
 	}
 	return false, !t.BodyCut
@@ -49,7 +49,7 @@ func (t Text) BodyContains(needle []byte) (found, sure bool) {
 
 // Contains looks for needle in header and body, as SEARCH TEXT does.
 func (t Text) Contains(needle []byte) (found, sure bool) {
-	if bytes.Contains(t.Header, needle) {
+	if contains(t.Header, needle) {
 		return true, true
 	}
 	found, sure = t.BodyContains(needle)

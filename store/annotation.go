@@ -61,7 +61,7 @@ func (k *keyring) openAnnotation(key, v []byte) (a Annotation, err error) {
 	if err != nil {
 		return a, err
 	}
-	plain, err := openValue(b.values(), string(bucketNames[bktAnnotation]), key, v)
+	plain, err := openValue(nil, b.values(), string(bucketNames[bktAnnotation]), key, v)
 	if err != nil {
 		return a, err
 	}

@@ -245,11 +245,10 @@ func BenchmarkTexts(b *testing.B) {
 	_ = s.Rows(context.Background(), box.Ref, []store.Run{{First: 1, Count: n}}, func(r store.Row) bool { ids = append(ids, r.Message); return true })
 	search := func(b *testing.B) {
 		b.Helper()
-		if err := s.Texts(context.Background(), ids, func(_ int, t message.Text) bool {
+		if err := s.Texts(context.Background(), ids, func(_ int, t message.Text) {
 			if found, _ := t.Contains([]byte("introuvable")); found {
 				b.Error("found")
 			}
-			return true
 		}); err != nil {
 			b.Fatal(err)
 		}
@@ -278,11 +277,10 @@ func BenchmarkTexts(b *testing.B) {
 	})
 	b.Run("header", func(b *testing.B) {
 		for b.Loop() {
-			_ = s.Headers(context.Background(), ids, func(_ int, t message.Text) bool {
+			_ = s.Headers(context.Background(), ids, func(_ int, t message.Text) {
 				if found, _ := t.Field("subject", []byte("introuvable")); found {
 					b.Error("found")
 				}
-				return true
 			})
 		}
 	})

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -33,6 +35,26 @@ func (c *derivedCache[T]) fill(ids []trace.ID, out []T, missing []int) []int {
 		out[i] = v
 	}
 	return missing
+}
+
+// derivedPage is how many are looked up at once.
+const derivedPage = 512
+
+// all is what there is of ids, in their order, after complete made and kept what was missing. The values that complete reads lie in room.
+func (c *derivedCache[T]) all(ids []trace.ID, complete func(page []trace.ID, missing []int, out []T, room *[]byte) error) ([]T, error) {
+	out := make([]T, len(ids))
+	missing := make([]int, 0, min(len(ids), derivedPage))
+	var room []byte
+	for from := 0; from < len(ids); from += derivedPage {
+		to := min(from+derivedPage, len(ids))
+		if missing = c.fill(ids[from:to], out[from:to], missing[:0]); len(missing) == 0 {
+			continue
+		}
+		if err := complete(ids[from:to], missing, out[from:to], &room); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 func (c *derivedCache[T]) keep(id trace.ID, v T) {
@@ -69,41 +91,51 @@ type storedValue struct {
 	sealed bool // read from the file
 }
 
+// open opens a value in its own place.
 func (p storedValue) open(m *metaDB, bucket []byte) ([]byte, error) {
 	if p.v == nil || !p.sealed {
 		return p.v, nil
 	}
-	return m.s.keys.openDerived(p.id, string(bucket), p.v)
+	return m.s.keys.openDerived(p.id, string(bucket), p.v, true)
 }
 
-// stored reads the values of a bucket of the messages at the places of missing.
-func (m *metaDB) stored(ids []trace.ID, missing []int, bucket []byte) ([]storedValue, error) {
+// stored reads the values of a bucket of the messages at the places of missing. They lie in room, which grows as needed.
+func (m *metaDB) stored(ids []trace.ID, missing []int, bucket []byte, room *[]byte) ([]storedValue, error) {
 	values := make([]storedValue, len(missing))
 	for j, i := range missing {
 		values[j].id = ids[i]
 		if d, ok := m.waiting(ids[i]); ok {
-			values[j].v = d.meta
-			if bytes.Equal(bucket, bktText) {
-				values[j].v = d.text
-			}
+			values[j].v = d.of(bucket)
 		}
 	}
 	err := m.view(func(tx *bolt.Tx) error {
-		b, octets := tx.Bucket(bucket), 0
+		c, octets := tx.Bucket(bucket).Cursor(), 0
+		var next []byte // behind the last one: messages that came one after the other are often asked for so
+		var v []byte
 		for j := range values {
-			if p := &values[j]; p.v == nil {
-				p.v, p.sealed = b.Get(keyID(p.id)), true
-				octets += len(p.v)
+			p := &values[j]
+			if p.v != nil {
+				continue
 			}
+			k := keyID(p.id)
+			if !bytes.Equal(next, k) {
+				next, v = c.Seek(k)
+			}
+			if bytes.Equal(next, k) {
+				p.v, octets = v, octets+len(v)
+				next, v = c.Next()
+			}
+			p.sealed = true
 		}
-		kept := make([]byte, 0, octets) // they are the transaction's; one copy of all
+		kept := slices.Grow((*room)[:0], octets) // they are the transaction's; one copy of all
 		for j := range values {
 			if p := &values[j]; p.sealed && p.v != nil {
 				at := len(kept)
 				kept = append(kept, p.v...)
-				p.v = kept[at:]
+				p.v = kept[at:len(kept):len(kept)]
 			}
 		}
+		*room = kept
 		return nil
 	})
 	if err != nil {
@@ -119,11 +151,18 @@ func (m *metaDB) stored(ids []trace.ID, missing []int, bucket []byte) ([]storedV
 	return values, err
 }
 
-// share calls f for 0 to n-1 on as many goroutines as there are processors, each of which has at least least of them.
+// share calls f for 0 to n-1 on as many goroutines as there are processors, each of which has at least least of them. A panic in one
+// is one of the caller.
 func share(n, least int, f func(j int)) {
-	workers := min(runtime.GOMAXPROCS(0), (n+least-1)/least)
+	workers := max(1, min(runtime.GOMAXPROCS(0), (n+least-1)/least))
+	var broken atomic.Pointer[any]
 	part := func(w int) {
-		for j := w; j < n; j += workers {
+		defer func() {
+			if p := recover(); p != nil {
+				broken.CompareAndSwap(nil, &p)
+			}
+		}()
+		for j := w; j < n && broken.Load() == nil; j += workers {
 			f(j)
 		}
 	}
@@ -133,4 +172,7 @@ func share(n, least int, f func(j int)) {
 	}
 	part(0)
 	wg.Wait()
+	if p := broken.Load(); p != nil {
+		panic(*p)
+	}
 }

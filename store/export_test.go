@@ -1,10 +1,13 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -206,3 +209,22 @@ func kept[T any](c *derivedCache[T]) (n, octets int) {
 // PackText and UnpackText are the stored form of a text.
 func PackText(raw []byte) []byte                           { return packText(raw) }
 func (s *Store) UnpackText(v []byte) (message.Text, error) { return s.meta.unpack(v) }
+
+// DropSieves makes the meta.db of a closed store one of before sieves.
+func DropSieves(t testing.TB, dir string) {
+	t.Helper()
+	db, err := bolt.Open(filepath.Join(dir, "meta.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Update(func(tx *bolt.Tx) error {
+		whole := tx.Bucket(bktMetaSys).Get(wholeKey)
+		if whole == nil {
+			return errors.New("not whole")
+		}
+		return errors.Join(tx.DeleteBucket(bktSieve), tx.Bucket(bktMetaSys).Put(wholeKey, bytes.Clone(whole[:9])))
+	}); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -235,7 +235,7 @@ func TestSealedValues(t *testing.T) {
 	d := derived{id: 5, bal: 1, meta: []byte{3, 'm'}}
 	b, _ := k.bal(1)
 	m := sealDerived(b, "meta", &d, d.meta)
-	if got, err := k.openDerived(5, "meta", m); err != nil || !bytes.Equal(got, d.meta) || m[0] != 3 {
+	if got, err := k.openDerived(5, "meta", m, false); err != nil || !bytes.Equal(got, d.meta) || m[0] != 3 {
 		t.Errorf("%q, %v", got, err)
 	}
 	for name, f := range map[string]func(v []byte) (trace []byte, id MessageID, bucket string){
@@ -246,7 +246,7 @@ func TestSealedValues(t *testing.T) {
 		"cut off":         func(v []byte) ([]byte, MessageID, string) { return v[:3], 5, "meta" },
 	} {
 		v, id, bucket := f(bytes.Clone(m))
-		if got, err := k.openDerived(id, bucket, v); !errors.Is(err, ErrCorrupt) {
+		if got, err := k.openDerived(id, bucket, v, false); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}

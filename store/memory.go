@@ -178,7 +178,7 @@ func (m *memory) loadKeywords(k, v []byte) error {
 	if !keyIs(k, 4) {
 		return corrupt("key of keywords")
 	}
-	v, err := openValue(m.keys.values, string(bucketNames[bktKeywords]), k, v)
+	v, err := openValue(nil, m.keys.values, string(bucketNames[bktKeywords]), k, v)
 	if err != nil {
 		return err
 	}

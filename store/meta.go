@@ -31,7 +31,8 @@ const (
 
 var (
 	bktMeta    = []byte("meta")  // message → structure
-	bktText    = []byte("text")  // message → words, zstd
+	bktText    = []byte("text")  // message → words
+	bktSieve   = []byte("sieve") // message → which words it cannot have
 	bktMsgID   = []byte("msgid") // pseudonym of the Message-ID, message → 1
 	bktMetaSys = []byte("sys")
 )
@@ -42,7 +43,19 @@ type derived struct {
 	bal   BALID // under whose key it is sealed in the file
 	meta  []byte
 	text  []byte
+	sieve []byte
 	msgID []byte // 16 octets; nil none
+}
+
+// of is what stands in a bucket.
+func (d *derived) of(bucket []byte) []byte {
+	switch {
+	case bytes.Equal(bucket, bktMeta):
+		return d.meta
+	case bytes.Equal(bucket, bktText):
+		return d.text
+	}
+	return d.sieve
 }
 
 // metaDB holds what can be derived from the bodies. It may be deleted and may lag.
@@ -63,15 +76,15 @@ type metaDB struct {
 	whole   atomic.Bool // nothing was missing, at start or when all was looked through
 	leftOut atomic.Bool // something was not written since
 
-	texts derivedCache[message.Text]
-	heads derivedCache[message.Text] // without their bodies
-	sort  derivedCache[message.SortKeys]
+	heads  derivedCache[message.Text] // without their bodies
+	sieves derivedCache[message.Sieve]
+	sort   derivedCache[message.SortKeys]
 }
 
 func openMeta(s *Store) (*metaDB, error) {
 	m := &metaDB{s: s, pending: map[trace.ID]derived{}, poke: make(chan struct{}, 1), quit: make(chan struct{})}
-	m.texts.room, m.texts.size = textRoom, func(t message.Text) int { return len(t.Header) + len(t.Body) + textEntry }
-	m.heads.room, m.heads.size = headRoom, m.texts.size
+	m.heads.room, m.heads.size = headRoom, func(t message.Text) int { return len(t.Header) + textEntry }
+	m.sieves.room, m.sieves.size = sieveRoom, func(v message.Sieve) int { return len(v) + sieveEntry }
 	m.sort.room, m.sort.size = sortRoom, func(k message.SortKeys) int { return k.Len() + sortEntry }
 	var err error
 	if m.dec, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(4), zstd.WithDecoderMaxMemory(1<<20)); err != nil {
@@ -120,8 +133,9 @@ func (m *metaDB) lost(err error) {
 // initMeta makes the buckets; those of another version are dropped.
 func initMeta(tx *bolt.Tx) error {
 	want := []byte{metaVersion}
+	buckets := [...][]byte{bktMetaSys, bktMeta, bktText, bktSieve, bktMsgID}
 	if b := tx.Bucket(bktMetaSys); b == nil || !bytes.Equal(b.Get([]byte("version")), want) {
-		for _, n := range [][]byte{bktMetaSys, bktMeta, bktText, bktMsgID} {
+		for _, n := range buckets {
 			if tx.Bucket(n) != nil {
 				if err := tx.DeleteBucket(n); err != nil {
 					return err
@@ -129,7 +143,7 @@ func initMeta(tx *bolt.Tx) error {
 			}
 		}
 	}
-	for _, n := range [][]byte{bktMetaSys, bktMeta, bktText, bktMsgID} {
+	for _, n := range buckets {
 		if _, err := tx.CreateBucketIfNotExists(n); err != nil {
 			return err
 		}
@@ -147,7 +161,7 @@ func (m *metaDB) encode(id trace.ID, meta *message.Meta, text message.Text) (der
 	if err != nil {
 		return d, fmt.Errorf("store: %w", err)
 	}
-	d.text = packText(raw)
+	d.text, d.sieve = packText(raw), packSieve(message.NewSieve(text))
 	d.msgID = m.hash(meta.MessageID)
 	return d, nil
 }
@@ -166,7 +180,7 @@ func (m *metaDB) add(d derived) {
 	m.mu.Lock()
 	if m.octets < maxPending || d.meta == nil {
 		m.pending[d.id] = d
-		m.octets += len(d.meta) + len(d.text) + pendingEntry
+		m.octets += len(d.meta) + len(d.text) + len(d.sieve) + pendingEntry
 	} else {
 		m.leftOut.Store(true)
 	}
@@ -219,8 +233,8 @@ func (m *metaDB) write() {
 }
 
 func (m *metaDB) put(tx *bolt.Tx) error {
-	meta, text, msgID := tx.Bucket(bktMeta), tx.Bucket(bktText), tx.Bucket(bktMsgID)
-	meta.FillPercent, text.FillPercent = 0.9, 0.9
+	meta, text, sieve, msgID := tx.Bucket(bktMeta), tx.Bucket(bktText), tx.Bucket(bktSieve), tx.Bucket(bktMsgID)
+	meta.FillPercent, text.FillPercent, sieve.FillPercent = 0.9, 0.9, 0.9
 	ids := make([]trace.ID, 0, len(m.writing))
 	for id := range m.writing {
 		ids = append(ids, id)
@@ -229,7 +243,7 @@ func (m *metaDB) put(tx *bolt.Tx) error {
 	for _, id := range ids {
 		d, k := m.writing[id], keyID(id)
 		if d.meta == nil {
-			if err := errors.Join(meta.Delete(k), text.Delete(k)); err != nil {
+			if err := errors.Join(meta.Delete(k), text.Delete(k), sieve.Delete(k)); err != nil {
 				return err
 			}
 			continue
@@ -238,7 +252,8 @@ func (m *metaDB) put(tx *bolt.Tx) error {
 		if err != nil {
 			continue // its BAL is gone: derived again for another one when it is asked for
 		}
-		err = errors.Join(meta.Put(k, sealDerived(key, "meta", &d, d.meta)), text.Put(k, sealDerived(key, "text", &d, d.text)))
+		err = errors.Join(meta.Put(k, sealDerived(key, "meta", &d, d.meta)), text.Put(k, sealDerived(key, "text", &d, d.text)),
+			sieve.Put(k, sealDerived(key, "sieve", &d, d.sieve)))
 		if d.msgID != nil {
 			err = errors.Join(err, msgID.Put(append(slices.Clone(d.msgID), k...), []byte{1}))
 		}
@@ -263,17 +278,14 @@ func (m *metaDB) waiting(id trace.ID) (derived, bool) {
 // get is what is kept of a message, ok false where nothing is.
 func (m *metaDB) get(id trace.ID, bucket []byte) (v []byte, ok bool, err error) {
 	if d, ok := m.waiting(id); ok {
-		if bytes.Equal(bucket, bktMeta) {
-			return d.meta, true, nil
-		}
-		return d.text, true, nil
+		return d.of(bucket), true, nil
 	}
 	err = m.view(func(tx *bolt.Tx) error {
 		v = bytes.Clone(tx.Bucket(bucket).Get(keyID(id)))
 		return nil
 	})
 	if err == nil && v != nil {
-		v, err = m.s.keys.openDerived(id, string(bucket), v)
+		v, err = m.s.keys.openDerived(id, string(bucket), v, false)
 	}
 	if errors.Is(err, ErrCorrupt) {
 		return nil, false, nil // as if it were not there
@@ -345,13 +357,33 @@ func (m *metaDB) catchUp(ctx context.Context) {
 			return
 		}
 		for _, id := range ids {
-			if _, _, err := m.derive(ctx, id); err != nil && ctx.Err() == nil && !errors.Is(err, ErrNoMessage) {
+			m.waitForRoom(ctx)
+			if err := m.complement(ctx, id); err != nil && ctx.Err() == nil && !errors.Is(err, ErrNoMessage) {
 				failed = true
 				m.s.log.Warn("structure of a message not derived", "err", err)
 			}
 		}
 		if from = next; from == nil {
 			m.whole.Store(!failed && ctx.Err() == nil)
+			return
+		}
+	}
+}
+
+// waitForRoom waits until so much of what is pending is written that nothing is left out.
+func (m *metaDB) waitForRoom(ctx context.Context) {
+	for {
+		m.mu.Lock()
+		full := m.octets > maxPending/2
+		m.mu.Unlock()
+		if !full {
+			return
+		}
+		select {
+		case <-time.After(metaDelay / 4):
+		case <-m.quit:
+			return
+		case <-ctx.Done():
 			return
 		}
 	}
@@ -375,10 +407,10 @@ func (m *metaDB) missing(from []byte) (ids []trace.ID, next []byte, err error) {
 		return nil, nil, err
 	}
 	err = m.view(func(tx *bolt.Tx) error {
-		b, t := tx.Bucket(bktMeta), tx.Bucket(bktText)
+		b, t, sieves := tx.Bucket(bktMeta), tx.Bucket(bktText), tx.Bucket(bktSieve)
 		for _, id := range page {
 			v := b.Get(keyID(id))
-			if _, ok := m.waiting(id); !ok && (v == nil || t.Get(keyID(id)) == nil || v[0] != message.MetaVersion) {
+			if _, ok := m.waiting(id); !ok && (v == nil || t.Get(keyID(id)) == nil || sieves.Get(keyID(id)) == nil || v[0] != message.MetaVersion) {
 				ids = append(ids, id)
 			}
 		}

@@ -13,8 +13,11 @@ import (
 // one by one.
 var wholeKey = []byte("whole")
 
+// wholeForm grows when something more is derived; marks of before sieves have none.
+const wholeForm = 1
+
 func (m *metaDB) wholeMark() []byte {
-	return be64([]byte{message.MetaVersion}, m.s.Commits())
+	return append(be64([]byte{message.MetaVersion}, m.s.Commits()), wholeForm)
 }
 
 // wasWhole tells whether nothing is missing since a clean end.

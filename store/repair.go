@@ -503,7 +503,7 @@ func (r *repair) boxOf(ref Ref) *mendedBox {
 func (r *repair) loadKeywords() error {
 	return r.each(bktKeywords, func(k, v []byte) error {
 		var words []string
-		plain, err := openValue(r.keys.values, string(bucketNames[bktKeywords]), k, v)
+		plain, err := openValue(nil, r.keys.values, string(bucketNames[bktKeywords]), k, v)
 		if err == nil {
 			words, err = decodeKeywords(plain)
 		}

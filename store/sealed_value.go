@@ -25,11 +25,12 @@ func sealValue(dst []byte, with cipher.AEAD, bucket string, key, v []byte) []byt
 	return with.Seal(dst, nil, v, valueAAD(bucket, key))
 }
 
-func openValue(with cipher.AEAD, bucket string, key, v []byte) ([]byte, error) {
+// openValue appends what was sealed to dst, which may be v[:0].
+func openValue(dst []byte, with cipher.AEAD, bucket string, key, v []byte) ([]byte, error) {
 	if len(v) < sealedMore {
 		return nil, corrupt("sealed value of " + bucket)
 	}
-	plain, err := with.Open(nil, nil, v, valueAAD(bucket, key))
+	plain, err := with.Open(dst, nil, v, valueAAD(bucket, key))
 	if err != nil {
 		return nil, corrupt("sealed value of " + bucket)
 	}
@@ -51,7 +52,7 @@ func (k *keyring) open(bal BALID, bucket int, key, v []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openValue(b.values(), string(bucketNames[bucket]), key, v)
+	return openValue(nil, b.values(), string(bucketNames[bucket]), key, v)
 }
 
 // Pseudonym is a name for value that only this store can make: HMAC-SHA256 under a key of the store, 32 hex
@@ -84,7 +85,8 @@ func sealDerived(k *balKey, bucket string, d *derived, v []byte) []byte {
 	return sealValue(b, k.values(), bucket, derivedKey(b, d.id), v)
 }
 
-func (k *keyring) openDerived(id MessageID, bucket string, v []byte) ([]byte, error) {
+// openDerived opens v, in its own place if the caller gives it away.
+func (k *keyring) openDerived(id MessageID, bucket string, v []byte, inPlace bool) ([]byte, error) {
 	if len(v) < derivedHead {
 		return nil, corrupt("sealed value of " + bucket)
 	}
@@ -92,5 +94,9 @@ func (k *keyring) openDerived(id MessageID, bucket string, v []byte) ([]byte, er
 	if err != nil {
 		return nil, err
 	}
-	return openValue(b.values(), bucket, derivedKey(v, id), v[derivedHead:])
+	var dst []byte
+	if inPlace {
+		dst = v[derivedHead:derivedHead]
+	}
+	return openValue(dst, b.values(), bucket, derivedKey(v, id), v[derivedHead:])
 }

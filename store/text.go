@@ -6,127 +6,149 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/s2"
 
 	"mssd/message"
-	"mssd/trace"
 )
 
 const (
 	maxTextLen = 256 << 10 // octets of a text, unpacked
-	textRoom   = 64 << 20  // octets of unpacked texts kept: those of 10,000 messages of 5 KB
 	headRoom   = 32 << 20  // octets of headers kept: those of some 70,000 messages
-	textEntry  = 128       // octets of a kept text beside its words
-	textPage   = 256       // texts looked up at once
-	textShare  = 16        // texts that are worth a goroutine to unpack them
+	textEntry  = 128       // octets of a kept header beside its words
+	textPage   = 64        // texts that one goroutine reads at once
 )
 
-// Text is the words of a message, derived again from its body where they are missing. It is shared: never change
-// it.
+// Text is the words of a message, derived again from its body where they are missing.
 func (s *Store) Text(ctx context.Context, id MessageID) (message.Text, error) {
-	return s.meta.one(ctx, id, &s.meta.texts)
+	return s.meta.one(ctx, id, false)
 }
 
-// Header is Text without the words of the body, which is then said to be cut.
+// Header is Text without the words of the body, which is then said to be cut. It is shared: never change it.
 func (s *Store) Header(ctx context.Context, id MessageID) (message.Text, error) {
-	return s.meta.one(ctx, id, &s.meta.heads)
+	return s.meta.one(ctx, id, true)
 }
 
-func (m *metaDB) one(ctx context.Context, id MessageID, cache *derivedCache[message.Text]) (message.Text, error) {
-	r := textsRead{cache: cache}
-	r.begin(ctx, m, []MessageID{id})
-	r.wait()
-	return r.texts[0], cmp.Or(r.err, r.gone, r.unread)
-}
-
-// Texts calls fn for each message in order until it returns false; outside of any transaction. A message that is
-// gone meanwhile yields the empty Text. One whose words are not kept and whose body cannot be read is left out; when
-// all others were shown, ErrMissing or ErrCorrupt says that there are such. The texts are shared: never change one.
-func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
-	return s.meta.each(ctx, ids, &s.meta.texts, fn)
-}
-
-// Headers is Texts without the words of bodies, which are then said to be cut: memory holds those of many more messages.
-func (s *Store) Headers(ctx context.Context, ids []MessageID, fn func(i int, t message.Text) bool) error {
-	return s.meta.each(ctx, ids, &s.meta.heads, fn)
-}
-
-func (m *metaDB) each(ctx context.Context, ids []MessageID, cache *derivedCache[message.Text], fn func(i int, t message.Text) bool) error {
-	var unread error
-	pages := [2]textsRead{{cache: cache}, {cache: cache}} // one is looked at while the other is read
-	defer func() { pages[0].wait(); pages[1].wait() }()   // nothing goes on behind the caller's back
-	pages[0].begin(ctx, m, ids[:min(len(ids), textPage)])
-	for n, from := 0, 0; from < len(ids); n, from = n+1, from+textPage {
-		page, next := &pages[n%2], min(from+textPage, len(ids))
-		page.wait()
-		pages[(n+1)%2].begin(ctx, m, ids[next:min(next+textPage, len(ids))])
-		if page.err != nil {
-			return page.err
-		}
-		unread = cmp.Or(unread, page.unread)
-		for i := range page.texts {
-			if !page.bad[i] && !fn(from+i, page.texts[i]) {
-				return nil
-			}
-		}
+func (m *metaDB) one(ctx context.Context, id MessageID, heads bool) (t message.Text, err error) {
+	r := textsRead{metaDB: m, heads: heads, fn: func(_ int, found message.Text) { t = found }}
+	if err := r.page(ctx, 0, []MessageID{id}); err != nil {
+		return t, err
 	}
-	return unread
+	return t, cmp.Or(r.unread, r.gone)
 }
 
-// textsRead is a page of texts that is read, aside where that takes work.
+// Texts calls fn once for each message, on several goroutines at a time and in no order; outside of any transaction. A message that
+// is gone meanwhile yields the empty Text. One whose words are not kept and whose body cannot be read is left out; when
+// all others were shown, ErrMissing or ErrCorrupt says that there are such. A text holds until fn returns.
+func (s *Store) Texts(ctx context.Context, ids []MessageID, fn func(i int, t message.Text)) error {
+	return s.meta.each(ctx, ids, false, fn)
+}
+
+// Headers is Texts without the words of bodies, which are then said to be cut: memory holds some of them. They are shared:
+// never change one.
+func (s *Store) Headers(ctx context.Context, ids []MessageID, fn func(i int, t message.Text)) error {
+	return s.meta.each(ctx, ids, true, fn)
+}
+
+func (m *metaDB) each(ctx context.Context, ids []MessageID, heads bool, fn func(i int, t message.Text)) error {
+	r := textsRead{metaDB: m, heads: heads, fn: fn}
+	share((len(ids)+textPage-1)/textPage, 1, func(j int) {
+		r.mu.Lock()
+		err := r.err
+		r.mu.Unlock()
+		if err == nil {
+			r.fail(r.page(ctx, j*textPage, ids[j*textPage:min(len(ids), (j+1)*textPage)]))
+		}
+	})
+	return cmp.Or(r.err, r.unread)
+}
+
+// textsRead is a reading of texts, by several goroutines.
 type textsRead struct {
-	cache   *derivedCache[message.Text]
-	texts   []message.Text
-	missing []int
-	bad     map[int]bool // cannot be read
-	unread  error        // why the first of these cannot
-	gone    error        // one is no more
-	err     error        // none can
-	done    chan struct{}
+	*metaDB
+	heads bool // headers alone, which are kept
+	fn    func(i int, t message.Text)
+	rooms sync.Pool // of pages as the file has them, in whose place the texts are opened
+
+	mu     sync.Mutex
+	unread error // why the first of those that cannot be read cannot
+	gone   error // one is no more
+	err    error // none can
 }
 
-func (r *textsRead) begin(ctx context.Context, m *metaDB, ids []MessageID) {
-	r.texts = slices.Grow(r.texts[:0], len(ids))[:len(ids)]
-	r.bad, r.unread, r.gone, r.err, r.done = nil, nil, nil, ctx.Err(), nil
-	r.missing = r.cache.fill(ids, r.texts, r.missing[:0])
-	if r.cache == &m.heads {
-		r.missing = slices.DeleteFunc(r.missing, func(i int) bool { return m.headInMemory(ids[i], &r.texts[i]) })
+func (r *textsRead) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = cmp.Or(r.err, err)
+}
+
+// page shows the texts of ids; first is the place of the first of them.
+func (r *textsRead) page(ctx context.Context, first int, ids []MessageID) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	if r.err != nil || len(r.missing) == 0 {
-		return
+	var kept [textPage]message.Text
+	var places [textPage]int
+	missing := places[:0]
+	if r.heads {
+		missing = r.metaDB.heads.fill(ids, kept[:len(ids)], missing)
+	} else {
+		for i := range ids {
+			missing = append(missing, i)
+		}
 	}
-	r.done = make(chan struct{})
-	go func() {
-		defer close(r.done)
-		r.err = m.complete(ctx, ids, r, func(i int, err error) {
-			if errors.Is(err, ErrNoMessage) {
-				r.gone = err
-				return
+	room, ok := r.rooms.Get().(*[]byte)
+	if !ok {
+		room = new([]byte)
+	}
+	defer r.rooms.Put(room)
+	stored, err := r.stored(ids, missing, bktText, room)
+	if err != nil {
+		return err
+	}
+	for i, j := 0, 0; i < len(ids); i++ {
+		t := kept[i]
+		if j < len(missing) && missing[j] == i {
+			if t, err = r.read(ctx, stored[j]); unreadable(err) {
+				r.note(&r.unread, err)
+				j++
+				continue
+			} else if errors.Is(err, ErrNoMessage) {
+				r.note(&r.gone, err)
+			} else if err != nil {
+				return err
 			}
-			if r.bad == nil {
-				r.bad = map[int]bool{}
-			}
-			r.bad[i], r.unread = true, cmp.Or(r.unread, err)
-		})
-	}()
+			j++
+		}
+		r.fn(first+i, t)
+	}
+	return nil
 }
 
-func (r *textsRead) wait() {
-	if r.done != nil {
-		<-r.done
-	}
+func (r *textsRead) note(at *error, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	*at = cmp.Or(*at, err)
 }
 
-// headInMemory looks for a header among the texts.
-func (m *metaDB) headInMemory(id MessageID, head *message.Text) bool {
-	var t [1]message.Text
-	if len(m.texts.fill([]MessageID{id}, t[:], nil)) > 0 {
-		return false
+// read opens a text, or derives it again.
+func (r *textsRead) read(ctx context.Context, p storedValue) (message.Text, error) {
+	var t message.Text
+	v, err := p.open(r.metaDB, bktText)
+	if err == nil && v != nil {
+		t, err = r.unpack(v)
 	}
-	*head = headOf(t[0])
-	m.heads.keep(id, *head)
-	return true
+	if err != nil || v == nil {
+		if _, t, err = r.derive(ctx, p.id); err != nil {
+			return message.Text{}, err
+		}
+	}
+	if r.heads {
+		t = headOf(t)
+		r.metaDB.heads.keep(p.id, t)
+	}
+	return t, nil
 }
 
 // headOf is a text without its body; it holds no more memory than it needs.
@@ -134,63 +156,36 @@ func headOf(t message.Text) message.Text {
 	return message.Text{Header: bytes.Clone(t.Header), HeaderCut: t.HeaderCut, BodyCut: true}
 }
 
-// complete reads the texts of ids that are missing. bad is told of each that has none: it is gone (ErrNoMessage), or its body cannot be
-// read.
-func (m *metaDB) complete(ctx context.Context, ids []trace.ID, r *textsRead, bad func(i int, err error)) error {
-	keep := func(t message.Text) message.Text { return t }
-	if r.cache == &m.heads {
-		keep = headOf
-	}
-	stored, err := m.stored(ids, r.missing, bktText)
-	if err != nil {
-		return err
-	}
-	ok := make([]bool, len(r.missing))
-	share(len(r.missing), textShare, func(j int) {
-		v, err := stored[j].open(m, bktText)
-		if err != nil || v == nil {
-			return
-		}
-		if t, err := m.unpack(v); err == nil {
-			r.texts[r.missing[j]], ok[j] = keep(t), true
-		}
-	})
-	for j, i := range r.missing {
-		if !ok[j] {
-			_, t, err := m.derive(ctx, ids[i])
-			if unreadable(err) || errors.Is(err, ErrNoMessage) {
-				bad(i, err)
-				continue
-			} else if err != nil {
-				return err
-			}
-			r.texts[i] = keep(t)
-		}
-		r.cache.keep(ids[i], r.texts[i])
-	}
-	return nil
-}
-
-// textS2 is before a text that is packed with S2, which is unpacked in a fifth of the time that zstd takes for so little. Texts
-// that were stored before are zstd frames, which begin with 0x28.
-const textS2 = 1
+// What is before a text in meta.db. A plain one is opened in a quarter of the time that S2 takes, and is what most mail has. Texts
+// that were stored before S2 are zstd frames, which begin with 0x28.
+const (
+	textS2    = 1
+	textPlain = 2
+	maxPlain  = 8 << 10 // octets of a text that is stored plain
+)
 
 func packText(raw []byte) []byte {
+	if len(raw) <= maxPlain {
+		return append([]byte{textPlain}, raw...)
+	}
 	b := make([]byte, 1+s2.MaxEncodedLen(len(raw)))
 	b[0] = textS2
 	return slices.Clone(b[:1+len(s2.EncodeBetter(b[1:], raw))])
 }
 
-// unpack reads a text as packText, or former versions, have written it.
+// unpack reads a text as packText, or former versions, have written it. The text may lie within v.
 func (m *metaDB) unpack(v []byte) (message.Text, error) {
 	var raw []byte
 	var err error
-	if len(v) > 0 && v[0] == textS2 {
+	switch {
+	case len(v) > 0 && v[0] == textPlain:
+		raw = v[1:]
+	case len(v) > 0 && v[0] == textS2:
 		if n, lenErr := s2.DecodedLen(v[1:]); lenErr != nil || n > maxTextLen {
 			return message.Text{}, corrupt("text")
 		}
 		raw, err = s2.Decode(nil, v[1:])
-	} else {
+	default:
 		raw, err = m.dec.DecodeAll(v, nil)
 	}
 	if err != nil || len(raw) > maxTextLen {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -17,37 +18,40 @@ import (
 	"mssd/store/storetest"
 )
 
-// TestTextForms: texts of before S2 are read as new ones are; what is damaged, or says that it is huge, is none.
+// TestTextForms: texts of former versions are read as new ones are; what is damaged, or says that it is huge, is none.
 func TestTextForms(t *testing.T) {
 	s := storetest.New(t)
-	text := message.Text{Header: []byte("sujet: essai\n"), Body: bytes.Repeat([]byte("bonjour "), 500)}
-	raw, err := text.AppendBinary(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	enc, err := zstd.NewWriter(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	packed := store.PackText(raw)
-	for form, v := range map[string][]byte{"zstd": enc.EncodeAll(raw, nil), "S2": packed, "S2 of little": store.PackText(raw[:0])} {
-		got, err := s.UnpackText(v)
-		if form == "S2 of little" {
-			if err == nil {
-				t.Error("nothing is read as a text")
-			}
-			continue
+	s2 := store.PackText(make([]byte, 20<<10))
+	for words, packed := range map[int]bool{1: false, 500: false, 2000: true} {
+		text := message.Text{Header: []byte("sujet: essai\n"), Body: bytes.Repeat([]byte("bonjour "), words)}
+		raw, err := text.AppendBinary(nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if err != nil || !bytes.Equal(got.Header, text.Header) || !bytes.Equal(got.Body, text.Body) {
-			t.Errorf("%s: %d octets, %v", form, len(got.Body), err)
+		now := store.PackText(raw)
+		if packed != (now[0] == s2[0]) || packed != (len(now) < len(raw)) {
+			t.Errorf("%d octets are stored as %d", len(raw), len(now))
+		}
+		for form, v := range map[string][]byte{"zstd": enc.EncodeAll(raw, nil), "now": now} {
+			got, err := s.UnpackText(v)
+			if err != nil || !bytes.Equal(got.Header, text.Header) || !bytes.Equal(got.Body, text.Body) {
+				t.Errorf("%s: %d octets, %v", form, len(got.Body), err)
+			}
+		}
+		if _, err := s.UnpackText(now[:len(now)-1]); err == nil {
+			t.Errorf("%d octets of %d are read as a text", len(now)-1, len(now))
 		}
 	}
 	for form, v := range map[string][]byte{
-		"nothing":  {},
-		"cut off":  packed[:len(packed)-1],
-		"huge":     append([]byte{packed[0]}, binary.AppendUvarint(nil, 1<<31)...),
-		"too long": store.PackText(make([]byte, 300<<10)),
-		"other":    {2, 3, 4},
+		"nothing":    {},
+		"form alone": store.PackText(nil),
+		"huge":       append([]byte{s2[0]}, binary.AppendUvarint(nil, 1<<31)...),
+		"too long":   store.PackText(make([]byte, 300<<10)),
+		"other":      {99, 3, 4},
 	} {
 		if _, err := s.UnpackText(v); err == nil {
 			t.Errorf("%s is read as a text", form)
@@ -55,9 +59,8 @@ func TestTextForms(t *testing.T) {
 	}
 }
 
-// TestTextsInOrder: over many pages each message has its own words, whether they are in memory or not; who stops is not called again,
-// and a question that is over ends.
-func TestTextsInOrder(t *testing.T) {
+// TestTextsEach: over many pages each message is shown once with its own words, and a question that is over ends.
+func TestTextsEach(t *testing.T) {
 	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true}
 	s := storetest.Open(t, opt)
 	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
@@ -68,37 +71,45 @@ func TestTextsInOrder(t *testing.T) {
 		ids = append(ids, id)
 	}
 	ids[300] = 1 << 60 // there is no such message
-	s.Close()
-	s = storetest.Open(t, store.Options{Dir: opt.Dir})
-	for range 2 { // from the file, then from memory
-		seen := 0
-		if err := s.Texts(ctx, ids, func(i int, text message.Text) bool {
+	check := func(s *store.Store) {
+		t.Helper()
+		var seen [n]atomic.Int32
+		if err := s.Texts(ctx, ids, func(i int, text message.Text) {
 			want := fmt.Sprintf("lettre%d", i)
 			if i == 300 {
 				want = ""
 			}
-			if i != seen || strings.TrimSpace(string(text.Body)) != want {
-				t.Fatalf("place %d, the call of number %d: %q", i, seen, text.Body)
+			if got := strings.TrimSpace(string(text.Body)); got != want {
+				t.Errorf("place %d: %q", i, got)
 			}
-			seen++
-			return true
-		}); err != nil || seen != n {
-			t.Fatalf("%d texts, %v", seen, err)
+			seen[i].Add(1)
+		}); err != nil {
+			t.Error(err)
+		}
+		for i := range seen {
+			if calls := seen[i].Load(); calls != 1 {
+				t.Errorf("place %d was shown %d times", i, calls)
+			}
 		}
 	}
-	for _, stop := range []int{0, 255, 256, 600} {
-		calls := 0
-		if err := s.Texts(ctx, ids, func(i int, _ message.Text) bool { calls++; return i < stop }); err != nil || calls != stop+1 {
-			t.Errorf("stopped at %d after %d calls, %v", stop, calls, err)
-		}
-	}
+	check(s) // some wait to be written
+	s.Close()
+	s = storetest.Open(t, store.Options{Dir: opt.Dir})
+	check(s)
 	over, cancel := context.WithCancel(ctx)
-	if err := s.Texts(over, ids, func(i int, _ message.Text) bool { cancel(); return true }); !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
+	var calls atomic.Int32
+	if err := s.Texts(over, ids, func(int, message.Text) { calls.Add(1); cancel() }); !errors.Is(err, context.Canceled) || calls.Load() == n {
+		t.Errorf("cancelled: %v after %d", err, calls.Load())
 	}
-	if err := s.Texts(ctx, nil, func(int, message.Text) bool { return true }); err != nil {
+	if err := s.Texts(ctx, nil, func(int, message.Text) { t.Error("shown") }); err != nil {
 		t.Errorf("of none: %v", err)
 	}
+	defer func() {
+		if p := recover(); p != "judged" {
+			t.Errorf("the panic of a caller on another goroutine: %v", p)
+		}
+	}()
+	_ = s.Texts(ctx, ids, func(int, message.Text) { panic("judged") })
 }
 
 // TestHeaders: a header is the same whether the text was in memory, was unpacked for it, or is in memory itself; it holds no body.
@@ -114,17 +125,16 @@ func TestHeaders(t *testing.T) {
 	}
 	check := func(when string) {
 		t.Helper()
-		seen := 0
-		if err := s.Headers(ctx, ids, func(i int, h message.Text) bool {
+		var seen atomic.Int32
+		if err := s.Headers(ctx, ids, func(i int, h message.Text) {
 			found, _ := h.Field("subject", []byte(fmt.Sprintf("lettre%d", i)))
 			body, known := h.BodyContains([]byte("corps"))
 			if !found || body || known {
 				t.Errorf("%s: message %d: field %v, body %v %v", when, i, found, body, known)
 			}
-			seen++
-			return true
-		}); err != nil || seen != n {
-			t.Errorf("%s: %d, %v", when, seen, err)
+			seen.Add(1)
+		}); err != nil || seen.Load() != n {
+			t.Errorf("%s: %d, %v", when, seen.Load(), err)
 		}
 	}
 	s.Close()
@@ -133,7 +143,7 @@ func TestHeaders(t *testing.T) {
 	check("from memory")
 	s.Close()
 	s = storetest.Open(t, store.Options{Dir: opt.Dir})
-	if err := s.Texts(ctx, ids, func(int, message.Text) bool { return true }); err != nil {
+	if err := s.Texts(ctx, ids, func(int, message.Text) {}); err != nil {
 		t.Fatal(err)
 	}
 	check("beside texts")
