@@ -61,8 +61,12 @@ func (c *conn) entries() ([]entry, error) {
 			}
 		}
 	}
-	slices.SortFunc(list, func(a, b entry) int { return strings.Compare(a.shown, b.shown) })
+	sortEntries(list)
 	return list, nil
+}
+
+func sortEntries(list []entry) {
+	slices.SortFunc(list, func(a, b entry) int { return strings.Compare(a.shown, b.shown) })
 }
 
 // above adds the levels over the mailboxes of the grant with index i, for clients that descend with "%".
@@ -116,30 +120,29 @@ func (c *conn) cmdList(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
+	var under map[string]below
+	if a.SelectRecursive {
+		list, under = recursive(a, list)
+	}
 	for _, e := range list {
-		c.listEntry(a, e, list)
+		c.listEntry(a, e, under[e.shown])
 	}
 	return okay("LIST completed"), nil
 }
 
-func (c *conn) listEntry(a wire.List, e entry, all []entry) {
-	if !matchAny(a, e.shown) {
-		return
-	}
-	below := a.SelectRecursive && a.SelectSubscribed && slices.ContainsFunc(all, func(o entry) bool {
-		return o.subscribed && strings.HasPrefix(o.shown, e.shown+string(delim)) && !matchAny(a, o.shown)
-	})
+// listEntry tells of one name: of those that the patterns match the ones that are selected, and, with RECURSIVEMATCH, those above a
+// selected one that they do not match (RFC 5258, Section 3.3).
+func (c *conn) listEntry(a wire.List, e entry, b below) {
+	chosen := e.chosen(a)
 	switch {
-	case a.SelectSubscribed && !e.subscribed && !below:
+	case !matchAny(a, e.shown), !chosen && !b.unseen:
 		return
-	case !a.SelectSubscribed && !e.box.Created && !e.children:
+	case !a.SelectSubscribed && !e.box.Created && !e.children && !b.unseen:
 		return // only a subscription is left of it
-	case a.SelectSpecialUse && e.box.SpecialUse == "":
-		return
 	}
-	c.listLine(wire.ListData{Command: "LIST", Attributes: e.attributes(a), Delim: delim, Name: e.shown, ChildInfo: below})
+	c.listLine(wire.ListData{Command: "LIST", Attributes: e.attributes(a), Delim: delim, Name: e.shown, ChildInfo: b.info(a)})
 	// Nothing more of a name that is no mailbox, or is there for those below it (RFC 5819, Section 3; RFC 8440, Section 4).
-	if !e.box.Created || a.SelectSubscribed && !e.subscribed {
+	if !e.box.Created || !chosen {
 		return
 	}
 	if a.ReturnMyRights {

@@ -95,7 +95,7 @@ type ListData struct {
 	Delim      byte     // 0: NIL
 	Name       string   // UTF-8
 	OldName    string   // "" none; ("OLDNAME" (name)), RFC 5465, Section 5.4
-	ChildInfo  bool     // a child matched: ("CHILDINFO" ("SUBSCRIBED")), RFC 5258, Section 3.5
+	ChildInfo  []string // options that select a name below: ("CHILDINFO" ("SUBSCRIBED")), RFC 5258, Section 3.5
 }
 
 // AppendList appends a LIST or LSUB response, a whole line.
@@ -117,8 +117,10 @@ func AppendList(dst []byte, d ListData, inUTF8 bool) []byte {
 		dst = AppendMailbox(append(dst, ` ("OLDNAME" (`...), d.OldName, inUTF8)
 		dst = append(dst, "))"...)
 	}
-	if d.ChildInfo {
-		dst = append(dst, ` ("CHILDINFO" ("SUBSCRIBED"))`...)
+	if len(d.ChildInfo) > 0 {
+		dst = append(dst, ` ("CHILDINFO" ("`...)
+		dst = append(dst, strings.Join(d.ChildInfo, `" "`)...)
+		dst = append(dst, `"))`...)
 	}
 	return append(dst, "\r\n"...)
 }
