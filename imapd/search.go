@@ -36,14 +36,14 @@ type hit struct {
 
 // RFC 9051, Section 6.4.4; ESEARCH: RFC 4731; SEARCHRES: RFC 5182; PARTIAL: RFC 9394.
 func (c *conn) cmdSearch(cmd *wire.Command) (response, error) {
+	s := &search{conn: c, tag: cmd.Tag}
 	a, err := wire.ParseSearch(cmd)
 	if err != nil {
-		return response{}, err
+		return response{}, s.failed(a, err)
 	}
 	if c.rev2 && !a.Extended {
 		a.Extended, a.Return = true, wire.ReturnAll // RFC 9051, Section 6.4.4: SEARCH is answered by ESEARCH
 	}
-	s := &search{conn: c, tag: cmd.Tag}
 	if err := s.find(a.Key, a.ModSeq); err != nil {
 		return response{}, s.failed(a, err)
 	}
@@ -87,10 +87,10 @@ func sieved(k wire.Key) bool {
 	return slices.ContainsFunc(k.Keys, sieved)
 }
 
-// failed forgets the result that SAVE was to replace: what is kept must never be that of another search
+// failed forgets the result that SAVE was to replace: what is kept must never be that of another search. A BAD leaves it
 // (RFC 5182, Section 2.1).
 func (s *search) failed(a wire.Search, err error) error {
-	if a.Return&wire.ReturnSave != 0 {
+	if r, _ := respond(err); r.status == statusNO && a.Return&wire.ReturnSave != 0 {
 		s.sel.saved = nil
 	}
 	return err

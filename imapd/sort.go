@@ -25,11 +25,11 @@ type sortValue struct {
 
 // SORT: RFC 5256, Section 3; ESORT: RFC 5267, Section 3; DISPLAYFROM and DISPLAYTO: RFC 5957.
 func (c *conn) cmdSort(cmd *wire.Command) (response, error) {
+	s := &search{conn: c, tag: cmd.Tag}
 	a, err := wire.ParseSort(cmd)
 	if err != nil {
-		return response{}, err
+		return response{}, s.failed(a.Search, err)
 	}
-	s := &search{conn: c, tag: cmd.Tag}
 	var rows []store.Row
 	s.take = func(r store.Row) { rows = append(rows, r) }
 	if err := s.find(a.Key, a.ModSeq); err != nil {

@@ -34,7 +34,7 @@ type searcher struct {
 }
 
 // ParseSearch reads the arguments of SEARCH and UID SEARCH (RFC 9051, Section 6.4.4; RFC 3501 for RECENT, NEW and
-// OLD; RFC 4731, RFC 5182 for RETURN; RFC 7162, Section 3.1.5). ErrBadCharset has its own answer.
+// OLD; RFC 4731, RFC 5182 for RETURN; RFC 7162, Section 3.1.5). With ErrBadCharset it gives what RETURN asked for.
 func ParseSearch(c *Command) (Search, error) {
 	l := &searcher{lexer: c.lexer()}
 	s := Search{UID: c.UID}
@@ -49,7 +49,7 @@ func ParseSearch(c *Command) (Search, error) {
 			return Search{}, err
 		}
 		if err := l.charset(); err != nil {
-			return Search{}, err
+			return s, err
 		}
 	}
 	var err error

@@ -24,7 +24,7 @@ func ParseSort(c *Command) (Sort, error) {
 		return Sort{}, err
 	}
 	if s.Key, err = l.charsetAndKeys(); err != nil {
-		return Sort{}, err
+		return s, err
 	}
 	s.ModSeq = l.modSeq
 	return s, nil
