@@ -69,7 +69,7 @@ func (s *search) find(k wire.Key, modSeq bool) error {
 	if err != nil {
 		return err
 	}
-	s.prog.begin(s.srv, runsCount(runs))
+	s.part(runsCount(runs))
 	return s.run(runs)
 }
 
@@ -146,11 +146,11 @@ func (s *search) run(runs []store.Run) error {
 	var inner error
 	var cand candidate // one for all: a mailbox has many
 	err := s.srv.Store.Rows(s.ctx, s.sel.ref, runs, func(r store.Row) bool {
-		s.progress(1)
 		if inner = s.pointless(); inner != nil {
 			return false
 		}
 		if s.sel.view.seq(r.UID) == 0 {
+			s.progress(1)
 			return true
 		}
 		cand = candidate{row: r}
@@ -162,8 +162,11 @@ func (s *search) run(runs []store.Run) error {
 			inner = err
 		case v == yes:
 			inner = s.hit(r)
-		case v == open:
+		}
+		if err == nil && v == open {
 			s.open = append(s.open, cand)
+		} else {
+			s.progress(1)
 		}
 		if inner == nil && len(s.open) >= page {
 			inner = s.settle()
@@ -233,6 +236,7 @@ func (s *search) read() error {
 		} else if err != nil {
 			return err
 		}
+		s.prog.done += len(some)
 	}
 	return nil
 }
@@ -262,6 +266,7 @@ func (s *search) sift() error {
 		}
 	}
 	s.sieve = left <= len(s.open)-len(s.open)/8 // else they cost more than they save: nearly all messages have these words
+	s.prog.done += len(s.open) - left
 	s.open = s.open[:left]
 	return nil
 }

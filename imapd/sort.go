@@ -89,10 +89,11 @@ func (s *search) sortKeys(rows []store.Row, needed bool) ([]message.SortKeys, er
 	}
 	keys := make([]message.SortKeys, 0, len(rows))
 	ids := make([]store.MessageID, 0, sortPage)
+	s.part(len(rows))
 	for page := range slices.Chunk(rows, sortPage) {
 		ids = ids[:0]
 		for _, r := range page {
-			s.progress(0)
+			s.progress(1)
 			ids = append(ids, r.Message)
 		}
 		if err := s.pointless(); err != nil {

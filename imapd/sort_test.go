@@ -112,17 +112,26 @@ func TestDeepThread(t *testing.T) {
 	}
 }
 
-// TestProgress: a long search says now and then how far it is.
+// TestProgress: a long search says now and then how far it is (RFC 9585, Section 4): less is done than all, and a tag with a
+// bracket is not told.
 func TestProgress(t *testing.T) {
 	w := newWorld(t, func(s *Server) { s.Progress = 1 })
 	for range 3 {
 		w.deliver("INBOX", mail)
 	}
 	s := w.login(ownerName, "INBOX")
-	un := s.ok("SEARCH SUBJECT ordonnance")
-	if len(un) < 2 || !regexp.MustCompile(`^\* OK \[INPROGRESS \("t3" [1-3] 3\)\] Still searching$`).MatchString(un[0]) || un[len(un)-1] != "* SEARCH 1 2 3" {
-		s.fail("got %q", un)
+	say := func(format string, done ...int) (lines []string) {
+		for _, n := range done {
+			lines = append(lines, fmt.Sprintf("* OK [INPROGRESS ("+format+" %d 3)] Still searching", n))
+		}
+		return lines
 	}
+	expect(s, s.ok("SEARCH SUBJECT ordonnance"), append(say(`"t3"`, 0), "* SEARCH 1 2 3")...)
+	expect(s, s.ok("SORT (SUBJECT) UTF-8 ALL"), append(say(`"t4"`, 1, 2, 2, 1, 2, 2), "* SORT 1 2 3")...)
+	expect(s, s.ok("THREAD REFERENCES UTF-8 ALL"), append(say(`"t5"`, 1, 2, 2, 1, 2, 2, 1, 2, 2), "* THREAD ((1)(2)(3))")...)
+	s.send("t]6 SEARCH ALL\r\n")
+	un, _ := s.until("t]6")
+	expect(s, un, append(say("NIL", 1, 2, 2), "* SEARCH 1 2 3")...)
 	quiet := newWorld(t, nil)
 	quiet.deliver("INBOX", mail)
 	expect(s, quiet.login(ownerName, "INBOX").ok("SEARCH ALL"), "* SEARCH 1")

@@ -87,8 +87,9 @@ func (s *search) nodes(rows []store.Row, references bool) ([]*node, error) {
 // references gives each node the ids of its References, or else the first of its In-Reply-To (RFC 5256, Section 3, REFERENCES,
 // step 1). Of each message that comes after left ids in all, the nearest one counts.
 func (s *search) references(rows []store.Row, keys []message.SortKeys, nodes []*node, left int) error {
+	s.part(len(rows))
 	for i, r := range rows {
-		s.progress(0)
+		s.progress(1)
 		if err := s.pointless(); err != nil {
 			return err
 		}
