@@ -62,8 +62,9 @@ type Principal struct {
 	Method string    // "password", "scram", "psc" or "certificate"
 	Until  time.Time // when the session ends at the latest; zero: no such end
 
-	certs  []*x509.Certificate // of a login with a certificate
-	judged atomic.Int64        // when they were last, Unix nanoseconds
+	certs   []*x509.Certificate // of a login with a certificate
+	judged  atomic.Int64        // when they were last, Unix nanoseconds
+	refused atomic.Bool         // they were then, for good
 }
 
 // LogValue gives what may be logged: the person and the addresses of the BALs.

@@ -73,7 +73,6 @@ func (a *Authenticator) Certificate(ctx context.Context, address string, peer Pe
 		return nil, &Refusal{Err: ErrCredentials, Reason: "NoCertificates"}
 	}
 	v := a.cfg.JudgeCert(ctx, peer.Certs)
-	subject, issuer := v.DN, tlsconf.DN{}
 	switch {
 	case v.Temporary():
 		return nil, fmt.Errorf("%w: %s", ErrUnavailable, v.Reason)
@@ -86,7 +85,7 @@ func (a *Authenticator) Certificate(ctx context.Context, address string, peer Pe
 	if err != nil {
 		return nil, &Refusal{Err: ErrCredentials, Reason: "Certificate_" + tlsconf.ForeignChain.String()}
 	}
-	now := a.cfg.Now()
+	now, subject := a.cfg.Now(), v.DN
 	// Only who holds the key of a trusted certificate comes here: failures are counted for it, not for its address.
 	key := CertMember + subject.Key()
 	g, reason, err := a.certGrant(address, subject, issuer, now)
@@ -99,7 +98,7 @@ func (a *Authenticator) Certificate(ctx context.Context, address string, peer Pe
 		a.persons.fail(key, now)
 		return nil, &Refusal{Err: ErrCredentials, Reason: reason, Person: certPerson(subject), BAL: g.BAL.Address}
 	}
-	p := &Principal{Person: g.member, Method: "certificate", Grants: []Grant{g.Grant}, Until: v.Leaf.NotAfter, certs: peer.Certs}
+	p := &Principal{Person: g.member, Method: "certificate", Grants: []Grant{g}, Until: v.Leaf.NotAfter, certs: peer.Certs}
 	p.judged.Store(now.UnixNano())
 	return p, nil
 }
@@ -110,26 +109,21 @@ func certPerson(subject tlsconf.DN) string {
 	return name[:min(len(name), maxCertName)]
 }
 
-type certGrant struct {
-	Grant
-	member string
-}
-
 // certGrant finds the BAL and the membership of a certificate, or the reason why there is none.
-func (a *Authenticator) certGrant(address string, subject, issuer tlsconf.DN, now time.Time) (certGrant, string, error) {
+func (a *Authenticator) certGrant(address string, subject, issuer tlsconf.DN, now time.Time) (Grant, string, error) {
 	if address == "" {
 		return a.onlyBAL(subject, issuer, now)
 	}
 	if len(address) > maxUser {
-		return certGrant{}, "NoBAL", nil
+		return Grant{}, "NoBAL", nil
 	}
 	bal, err := a.cfg.Store.BAL(store.Address(strings.ToLower(address)))
-	g := certGrant{Grant: Grant{BAL: bal}}
+	g := Grant{BAL: bal}
 	switch {
 	case errors.Is(err, store.ErrUnavailable):
 		return g, "", err
 	case err != nil:
-		return certGrant{}, "NoBAL", nil
+		return Grant{}, "NoBAL", nil
 	case bal.State != store.Active:
 		return g, "BALNotActive", nil
 	case !slices.Contains(a.cfg.CertKinds, bal.Kind):
@@ -165,7 +159,7 @@ func (a *Authenticator) certMember(bal store.BALID, subject, issuer tlsconf.DN, 
 }
 
 // onlyBAL is the BAL that a certificate opens when it names none.
-func (a *Authenticator) onlyBAL(subject, issuer tlsconf.DN, now time.Time) (found certGrant, reason string, err error) {
+func (a *Authenticator) onlyBAL(subject, issuer tlsconf.DN, now time.Time) (found Grant, reason string, err error) {
 	for _, bal := range a.cfg.Store.BALs() {
 		if bal.State != store.Active || !slices.Contains(a.cfg.CertKinds, bal.Kind) {
 			continue
@@ -175,9 +169,9 @@ func (a *Authenticator) onlyBAL(subject, issuer tlsconf.DN, now time.Time) (foun
 			continue
 		}
 		if found.member != "" {
-			return certGrant{}, "SeveralBALs", nil
+			return Grant{}, "SeveralBALs", nil
 		}
-		found = certGrant{Grant{BAL: bal, Role: m.Role}, m.ID}
+		found = Grant{BAL: bal, Role: m.Role, member: m.ID}
 	}
 	if found.member == "" {
 		return found, "NoRight", nil
@@ -186,14 +180,20 @@ func (a *Authenticator) onlyBAL(subject, issuer tlsconf.DN, now time.Time) (foun
 }
 
 // stillTrusted judges the certificate of a session again, now and then: it may have been revoked. Where nobody can tell for
-// now the session goes on.
+// now the session goes on. Once refused it stays so: whoever asks first may not be who ends the session.
 func (a *Authenticator) stillTrusted(p *Principal, now time.Time) bool {
+	if p.refused.Load() {
+		return false
+	}
 	last := p.judged.Load()
 	if len(p.certs) == 0 || now.UnixNano()-last < int64(rejudge) || !p.judged.CompareAndSwap(last, now.UnixNano()) {
 		return true
 	}
 	v := a.cfg.JudgeCert(context.Background(), p.certs)
-	return v.OK() || v.Temporary()
+	if !v.OK() && !v.Temporary() {
+		p.refused.Store(true)
+	}
+	return !p.refused.Load()
 }
 
 // leaf is the peer's own certificate, nil without one.

@@ -202,12 +202,8 @@ func gs2Name(head string) (string, bool) {
 		return "", true
 	}
 	name, found := strings.CutPrefix(parts[1], "a=")
-	if !found || name == "" {
+	if !found {
 		return "", false
 	}
-	name = strings.ReplaceAll(strings.ReplaceAll(name, "=2C", ","), "=3D", "\x00")
-	if strings.Contains(name, "=") {
-		return "", false
-	}
-	return strings.ReplaceAll(name, "\x00", "="), true
+	return saslName(name)
 }

@@ -249,8 +249,12 @@ func attributes(message string) ([]attribute, bool) {
 	return list, true
 }
 
-// saslName decodes a name: "=2C" is a comma, "=3D" an equals sign, another "=" is a fault.
+// saslName decodes a name (RFC 5801, Section 4): "=2C" is a comma, "=3D" an equals sign, another "=" is a fault, as are NUL and no
+// name at all.
 func saslName(s string) (string, bool) {
+	if strings.Contains(s, "\x00") {
+		return "", false
+	}
 	s = strings.ReplaceAll(strings.ReplaceAll(s, "=2C", ","), "=3D", "\x00")
 	if s == "" || strings.Contains(s, "=") {
 		return "", false

@@ -27,8 +27,9 @@ type Session struct {
 }
 
 // Add enters a session. end is called at most once, with the error of Check, when the right to the BAL named at login is
-// over, or another one that the session cannot do without (Session.Needs: an Ended); the session is out by then. It is called on the goroutine of Watch and must not block: it has what is about to be
-// done noted, and the connection hung up on a goroutine of its own.
+// over, or another one that the session cannot do without (Session.Needs: an Ended); the session is out by then. It is
+// called on the goroutine of Watch and must not block: it has what is about to be done noted, and the connection hung up
+// on a goroutine of its own.
 func (s *Sessions) Add(p *Principal, end func(error)) *Session {
 	n := &Session{of: s, who: p, end: end, several: newSeveral(p)}
 	s.mu.Lock()
