@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -86,6 +87,19 @@ func TestMetadataBounds(t *testing.T) {
 		s.fail("a part was kept: %q", un)
 	}
 	s.want("GETMETADATA INBOX ("+strings.Repeat("/private/a ", 200)+"/private/b)", "BAD")
+}
+
+// TestMetadataBinary: a literal8 brings octets that no string has, and they come back in one (RFC 5464, Section 5).
+func TestMetadataBinary(t *testing.T) {
+	s := newWorld(t, nil).login(ownerName, "")
+	s.ok("SETMETADATA INBOX (/private/icon ~{5+}\r\na\x00\r\nb /private/note ~{3}\r\nabc)")
+	s.send("x GETMETADATA INBOX (/private/icon /private/note)\r\n")
+	want := "* METADATA INBOX (/private/icon ~{5}\r\na\x00\r\nb /private/note \"abc\")\r\n"
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(s.br, got); err != nil || string(got) != want {
+		t.Errorf("%q, %v", got, err)
+	}
+	s.want("SETMETADATA INBOX (/private/icon ~\"a\")", "BAD")
 }
 
 // TestMetadataGoIMAP: a client that we did not write.

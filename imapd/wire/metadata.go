@@ -129,6 +129,14 @@ func (l *lexer) entry() (string, error) {
 	return e, nil
 }
 
+// value reads a string or a literal8, which may hold NUL (RFC 5464, Section 5).
+func (l *lexer) value() (string, error) {
+	if l.take('~') {
+		return l.literal()
+	}
+	return l.quotedOrLiteral()
+}
+
 // ParseSetMetadata reads the arguments of SETMETADATA.
 func ParseSetMetadata(c *Command) (SetMetadata, error) {
 	l := c.lexer()
@@ -157,7 +165,7 @@ func ParseSetMetadata(c *Command) (SetMetadata, error) {
 		}
 		if !l.takeWord("NIL") {
 			v.Set = true
-			v.Value, err = l.quotedOrLiteral()
+			v.Value, err = l.value()
 		}
 		a.Values = append(a.Values, v)
 		return err
@@ -180,7 +188,14 @@ func AppendMetadata(dst []byte, mailbox string, inUTF8 bool, values []MetadataVa
 			dst = append(dst, ' ')
 		}
 		dst = AppendAString(dst, v.Entry)
-		dst = AppendNString(append(dst, ' '), v.Value, v.Set)
+		dst = appendValue(append(dst, ' '), v)
 	}
 	return append(dst, ")\r\n"...)
+}
+
+func appendValue(dst []byte, v MetadataValue) []byte {
+	if v.Set && strings.IndexByte(v.Value, 0) >= 0 {
+		return append(AppendLiteral8Head(dst, int64(len(v.Value))), v.Value...)
+	}
+	return AppendNString(dst, v.Value, v.Set)
 }

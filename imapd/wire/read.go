@@ -32,6 +32,7 @@ type reader struct {
 	text  []byte // the segment at hand, without CRLF; part of buf
 	buf   []byte // everything kept
 	fault error  // first reason to refuse the command; what follows it is read and dropped
+	value bool   // the command has values, which may be literal8
 }
 
 // mark is the announcement of a literal at the end of a segment.
@@ -58,6 +59,7 @@ func ReadCommand(br *bufio.Reader, lim Limits, more func() error) (*Command, err
 		return c, err
 	}
 	start := r.head(c)
+	r.value = c.Name == "SETMETADATA" // RFC 5464, Section 5: value = nstring / literal8
 	for {
 		if m == nil {
 			if r.fault != nil {
@@ -275,8 +277,8 @@ func (r *reader) literal(m *mark) (bool, error) {
 	if m.nonSync && m.size > int64(r.lim.Total-r.total) {
 		return false, errLong
 	}
-	if m.binary {
-		r.refuse("literal8 is only for the message of APPEND")
+	if m.binary && !r.value {
+		r.refuse("literal8 is only for the message of APPEND and the values of SETMETADATA")
 	}
 	if !m.nonSync {
 		switch {
@@ -298,12 +300,12 @@ func (r *reader) literal(m *mark) (bool, error) {
 		return err == nil, unexpected(err)
 	}
 	r.buf = append(r.buf, '\r', '\n')
-	err := r.inline(m.size)
+	err := r.inline(m.size, m.binary)
 	return err == nil, unexpected(err)
 }
 
 // inline appends the n octets of a literal to r.buf, growing it only as they come.
-func (r *reader) inline(n int64) error {
+func (r *reader) inline(n int64, binary bool) error {
 	for n > 0 {
 		k := int(min(n, chunk))
 		at := len(r.buf)
@@ -311,8 +313,8 @@ func (r *reader) inline(n int64) error {
 		if _, err := io.ReadFull(r.br, r.buf[at:]); err != nil {
 			return err
 		}
-		// RFC 9051, Section 9: CHAR8 is any octet but NUL.
-		if bytes.IndexByte(r.buf[at:], 0) >= 0 {
+		// RFC 9051, Section 9: CHAR8 is any octet but NUL; a literal8 has any octet.
+		if !binary && bytes.IndexByte(r.buf[at:], 0) >= 0 {
 			r.refuse("NUL is not allowed")
 		}
 		n -= int64(k)

@@ -89,6 +89,9 @@ func TestReadCommand(t *testing.T) {
 		{"line too long", "a LOGIN " + strings.Repeat("x", 100) + "\r\nb NOOP\r\n", small, []string{"CLOSE"}},
 		{"total", "a X " + strings.Repeat("{10+}\r\n0123456789 ", 10) + "\r\nb NOOP\r\n", small, []string{"CLOSE"}},
 		{"literal8 elsewhere", "a LOGIN ~{3+}\r\nabc x\r\nb NOOP\r\n", Limits{}, []string{"BAD a", `b|NOOP|""`, "EOF"}},
+		{"literal8, a value", "a SETMETADATA x (/private/a ~{3+}\r\na\x00b)\r\nb NOOP\r\n", Limits{},
+			[]string{`a|SETMETADATA|"x (/private/a ~{3+}\r\na\x00b)"`, `b|NOOP|""`, "EOF"}},
+		{"NUL in a value", "a SETMETADATA x (/private/a {3+}\r\na\x00b)\r\nb NOOP\r\n", Limits{}, []string{"BAD a", `b|NOOP|""`, "EOF"}},
 		{"cut off", "a NOOP", Limits{}, []string{"unexpected EOF"}},
 		{"cut off in literal", "a LOGIN {5+}\r\nab", Limits{}, []string{"unexpected EOF"}},
 
