@@ -330,6 +330,22 @@ var crashScenarios = map[string][]func(w *crashWriter){
 		w.do("end of member", store.EndMember{Address: "c@bal.example", Member: "local:anne"})
 		w.close()
 	}},
+	"owners, directory, notice of inactivity": {setupPhase, func(w *crashWriter) {
+		w.open(store.Options{})
+		const at = "c@bal.example"
+		w.addBAL(at)
+		w.do("owner", store.PutMember{Address: at, Member: store.Member{ID: "local:anne", Role: store.Owner}})
+		w.do("added by the owner", store.MemberByOwner{Address: at, By: "local:anne", Act: store.AddMember, Member: store.Member{ID: "local:luc", Role: store.Reader}})
+		w.do("told", store.Tell{Address: at, Told: store.Told{Entry: "8|99900000052|1|990000119", At: time.Unix(1_700_000_000, 0)}})
+		w.do("changed by the owner", store.MemberByOwner{Address: at, By: "local:anne", Act: store.ChangeMember,
+			Member: store.Member{ID: "local:luc", Role: store.Owner, Until: time.Unix(3_000_000_000, 0)}})
+		b, err := w.s.BAL(at)
+		crashFail(err)
+		w.do("notice", store.NoteInactive{BAL: b.ID, Since: b.Silent()})
+		w.do("ended by the owner", store.MemberByOwner{Address: at, By: "local:luc", Act: store.DropMember, Member: store.Member{ID: "local:luc"}},
+			store.Tell{Address: at, Told: store.Told{At: time.Unix(1_700_000_100, 0)}})
+		w.close()
+	}},
 	"start after a kill": {setupPhase, func(w *crashWriter) {
 		w.open(store.Options{})
 		w.deliver(10, 5000, w.box("a@bal.example", "INBOX"))

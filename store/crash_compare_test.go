@@ -17,7 +17,7 @@ import (
 )
 
 // crashOrder are the scenarios in the order of the table.
-var crashOrder = []string{"create", "deliver", "deliver, each synced by its session", "deliver in groups", "messages", "mailboxes", "BALs",
+var crashOrder = []string{"create", "deliver", "deliver, each synced by its session", "deliver in groups", "messages", "mailboxes", "BALs", "owners, directory, notice of inactivity",
 	"start after a kill", "expunged mail, sweep", "destruction of a BAL", "change of the master key", "keys recovery-set", "backup, prune", "restore", "fsck --repair", "fsck --rebuild"}
 
 // compare opens what a crash left and holds it against what was acknowledged: all that is there, once, with its octets and

@@ -19,9 +19,10 @@ func dumpStore(s *store.Store) (string, error) {
 			fmt.Fprintf(&b, "destroyed %d %s\n", bal.ID, bal.Address)
 			continue
 		}
-		fmt.Fprintf(&b, "bal %d %s %v %v %v %d messages %d octets\n", bal.ID, bal.Address, bal.Kind, bal.State, bal.Listing, bal.Messages, bal.Octets)
+		fmt.Fprintf(&b, "bal %d %s %v %v %v %d messages %d octets, noticed %v, told %v\n", bal.ID, bal.Address, bal.Kind, bal.State, bal.Listing, bal.Messages, bal.Octets,
+			bal.Use.Noticed, bal.Told)
 		for _, m := range s.Members(bal.ID) {
-			fmt.Fprintf(&b, "member %d %s %v %v %q %q\n", bal.ID, m.ID, m.Role, m.Ended, m.PasswordHash, m.SCRAM)
+			fmt.Fprintf(&b, "member %d %s %v %v %v %v %q %q\n", bal.ID, m.ID, m.Role, m.From, m.Until, m.Ended, m.PasswordHash, m.SCRAM)
 		}
 		subs, err := s.Subscriptions(bal.ID)
 		if err != nil {

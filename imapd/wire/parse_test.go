@@ -220,10 +220,10 @@ func TestParseRefuses(t *testing.T) {
 		ors.WriteString("NOT ")
 	}
 	for name, list := range map[string][]string{
-		"NOOP":         {"x"},
-		"COMPRESS":     {"", "(", "DEFLATE now"},
-		"GETMETADATA":  {"", "a", "a ()", "a b", "a /private/", "a /shared//b", "a /shared/*", "a /other/x", "(DEPTH 2) a /shared/x", "(MAXSIZE) a /shared/x", "(MAXSIZE -1) a /shared/x", "(SIZE 1) a /shared/x", "a /shared/x y", "a (/shared/x", "a /privatex/y", "a \"/shared/\xc3\xa9\""},
-		"SETMETADATA":  {"", "a", "a ()", "a /shared/x", "a (/shared/x)", "a (/shared/x y)", "a (/shared/x NIL", "a (/shared/x NIL) b", "a (x NIL)",
+		"NOOP":        {"x"},
+		"COMPRESS":    {"", "(", "DEFLATE now"},
+		"GETMETADATA": {"", "a", "a ()", "a b", "a /private/", "a /shared//b", "a /shared/*", "a /other/x", "(DEPTH 2) a /shared/x", "(MAXSIZE) a /shared/x", "(MAXSIZE -1) a /shared/x", "(SIZE 1) a /shared/x", "a /shared/x y", "a (/shared/x", "a /privatex/y", "a \"/shared/\xc3\xa9\""},
+		"SETMETADATA": {"", "a", "a ()", "a /shared/x", "a (/shared/x)", "a (/shared/x y)", "a (/shared/x NIL", "a (/shared/x NIL) b", "a (x NIL)",
 			"~{1+}\r\na (/shared/x NIL)", "a (~{9+}\r\n/shared/x NIL)", "a (/shared/x ~\"x\")", "a (/shared/x ~NIL)"},
 		"LOGIN":        {"", "a", "a ", "a b c", "a  b", `"a" "b`, "a {3}\r\nb", "a \"\xff\"", `a "\b"`},
 		"AUTHENTICATE": {"", "PLAIN x", "PLAIN ", "PLAIN = x", "PLAIN AB=="},
