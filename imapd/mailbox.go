@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 
+	"golang.org/x/text/unicode/norm"
+
 	"mssd/imapd/wire"
 	"mssd/store"
 	"mssd/trace"
@@ -45,9 +47,20 @@ func (c *conn) cmdCreate(cmd *wire.Command) (response, error) {
 }
 
 // fairName says whether a new name is what it looks like: no wildcard, by which nobody could ask for it alone, no mark
-// that turns the direction of writing or that cannot be seen (RFC 9051, Section 5.1; RFC 5198, Section 2).
+// that turns the direction of writing or that cannot be seen, one way only to write an accent (RFC 9051, Section 5.1; RFC 5198,
+// Section 2). Levels named "." and ".." would lead clients that keep folders on a disk out of theirs, and a space at an end makes
+// a twin of another name.
 func fairName(name string) bool {
-	return !strings.ContainsFunc(name, func(r rune) bool { return r == '%' || r == '*' || unicode.Is(unicode.Cf, r) })
+	if !norm.NFC.IsNormalString(name) ||
+		strings.ContainsFunc(name, func(r rune) bool { return r == '%' || r == '*' || unicode.Is(unicode.Cf, r) }) {
+		return false
+	}
+	for level := range strings.SplitSeq(name, string(delim)) {
+		if level == "." || level == ".." || level != strings.TrimSpace(level) {
+			return false
+		}
+	}
+	return true
 }
 
 // uses are the special uses that a mailbox can be given (RFC 6154, Section 2).
