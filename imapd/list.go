@@ -264,16 +264,9 @@ func (c *conn) statusValue(m store.Mailbox, it wire.StatusItem) uint64 {
 
 // recentIn counts the messages that no session was told of.
 func (c *conn) recentIn(m store.Mailbox) uint64 {
-	snap, err := c.srv.Store.Snapshot(m.Ref, false)
+	n, err := c.srv.Store.RecentCount(m.Ref)
 	if err != nil {
-		return 0
-	}
-	n := 0
-	for _, r := range slices.Backward(snap.Runs) {
-		if r.Last() < snap.Recent {
-			break
-		}
-		n += int(r.Last()-max(r.First, snap.Recent)) + 1
+		return 0 // the mailbox went meanwhile
 	}
 	return uint64(n)
 }

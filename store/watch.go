@@ -433,3 +433,39 @@ func (s *Store) scanChanges(r Ref, since ModSeq) (ch Changes, err error) {
 	})
 	return ch, err
 }
+
+// RecentCount is how many messages were announced to no session. It reads no more than these, and mostly none: a poll asks for
+// it in each mailbox.
+func (s *Store) RecentCount(r Ref) (n uint32, err error) {
+	s.mu.RLock()
+	b := s.box(r)
+	if b == nil {
+		s.mu.RUnlock()
+		return 0, ErrNoMailbox
+	}
+	from, next, all := max(b.recent, 1), b.rec.UIDNext, b.rec.Messages
+	var runs []Run
+	if b.view != nil {
+		runs = b.view.runs
+	}
+	s.mu.RUnlock()
+	switch {
+	case all == 0 || from >= next:
+		return 0, nil
+	case from == 1:
+		return all, nil
+	case runs != nil:
+		for _, run := range slices.Backward(runs) {
+			if run.Last() < from {
+				break
+			}
+			n += uint32(run.Last()-max(run.First, from)) + 1
+		}
+		return n, nil
+	}
+	err = s.Rows(context.Background(), r, []Run{{from, ^uint32(0) - uint32(from) + 1}}, func(Row) bool {
+		n++
+		return true
+	})
+	return n, err
+}
