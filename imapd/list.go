@@ -193,11 +193,10 @@ func (c *conn) cmdLsub(cmd *wire.Command) (response, error) {
 		}
 		for j := len(e.shown) - 1; j > 0; j-- {
 			parent := e.shown[:j]
+			// One that is subscribed is done: it stands before what is below it.
 			if e.shown[j] == delim && !done[parent] && matchAny(a, parent) && strings.HasSuffix(a.Patterns[0], "%") {
-				if i := slices.IndexFunc(list, func(o entry) bool { return o.shown == parent }); i < 0 || !list[i].subscribed {
-					done[parent] = true
-					c.listLine(wire.ListData{Command: "LSUB", Attributes: []string{`\Noselect`}, Delim: delim, Name: parent})
-				}
+				done[parent] = true
+				c.listLine(wire.ListData{Command: "LSUB", Attributes: []string{`\Noselect`}, Delim: delim, Name: parent})
 			}
 		}
 	}
