@@ -74,6 +74,9 @@ func respond(err error) (r response, known bool) {
 		if syn.TooBig {
 			return response{statusNO, "TOOBIG", "A literal is too large"}, true
 		}
+		if syn.Name {
+			return response{statusNO, "CANNOT", syn.Msg}, true
+		}
 		return response{statusBAD, "", syn.Msg}, true
 	case errors.As(err, &fatal):
 		return response{statusBYE, "", fatal.Msg}, true

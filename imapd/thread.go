@@ -215,11 +215,11 @@ func threadByReferences(nodes []*node) []*node {
 			last = ref
 		}
 		// Step 1.B: the last reference is the parent, whatever another message's References say.
-		if last == nil || last == n || n.above(last) {
-			continue
-		}
+		// It leaves that of theirs even where its own would make a ring, or where it has none.
 		n.leave()
-		n.adopt(last)
+		if last != nil && !n.above(last) {
+			n.adopt(last)
+		}
 	}
 	// Step 2: who has no parent is a root.
 	var roots []*node

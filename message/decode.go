@@ -124,8 +124,12 @@ type quotedWriter struct {
 	next writer
 	done func() bool
 	code []byte // "=", and what followed it so far
+	pad  []byte // white space that is not of the text if the line ends behind it
 	out  []byte
 }
+
+// maxPad is more white space than a line may have in all (RFC 2045, Section 6.7): a longer run is of the text.
+const maxPad = 998
 
 func (w *quotedWriter) write(p []byte) {
 	for _, c := range p {
@@ -141,11 +145,7 @@ func (w *quotedWriter) write(p []byte) {
 
 func (w *quotedWriter) octet(c byte) {
 	if len(w.code) == 0 {
-		if c == '=' {
-			w.code = append(w.code, c)
-		} else {
-			w.out = append(w.out, c)
-		}
+		w.plain(c)
 		return
 	}
 	first := len(w.code) == 1
@@ -164,6 +164,24 @@ func (w *quotedWriter) octet(c byte) {
 		w.out = append(w.out, w.code...)
 		w.code = w.code[:0]
 		w.octet(c)
+	}
+}
+
+// plain takes an octet outside of a code. White space at the end of a line was added on the way (RFC 2045, Section 6.7, rule 3).
+func (w *quotedWriter) plain(c byte) {
+	switch {
+	case (c == ' ' || c == '\t') && len(w.pad) < maxPad:
+		w.pad = append(w.pad, c)
+		return
+	case c == '\r', c == '\n':
+	default:
+		w.out = append(w.out, w.pad...)
+	}
+	w.pad = w.pad[:0]
+	if c == '=' {
+		w.code = append(w.code, c)
+	} else {
+		w.out = append(w.out, c)
 	}
 }
 

@@ -82,6 +82,36 @@ func TestDecodePart(t *testing.T) {
 	}
 }
 
+// White space at the end of a line of quoted-printable is no part of it, but for what a code or a soft line break ends (RFC 2045,
+// Section 6.7, rule 3).
+func TestDecodePadding(t *testing.T) {
+	for in, want := range map[string]string{
+		"a  \r\nb\t\r\n":          "a\r\nb\r\n",
+		"a b \tc":                 "a b \tc",
+		"a =\r\nb":                "a b",
+		"a =20 \r\nb":             "a  \r\nb",
+		"a=20\r\nb":               "a \r\nb",
+		"a \n b ":                 "a\n b",
+		"a " + blanks(2000) + "b": "a " + blanks(2000) + "b",
+	} {
+		for _, cut := range []int{1, 3, len(in)} {
+			var got []byte
+			r, w := io.Pipe()
+			go func() {
+				for rest := in; rest != ""; rest = rest[min(cut, len(rest)):] {
+					_, _ = io.WriteString(w, rest[:min(cut, len(rest))])
+				}
+				w.Close()
+			}()
+			if err := DecodePart(r, "quoted-printable", func(p []byte) bool { got = append(got, p...); return true }); err != nil || string(got) != want {
+				t.Errorf("%.30q: %.30q, %v", in, got, err)
+			}
+		}
+	}
+}
+
+func blanks(n int) string { return strings.Repeat(" ", n) }
+
 // FuzzPreview: any message has a preview that can be sent.
 func FuzzPreview(f *testing.F) {
 	f.Add("Content-Type: text/html\r\n\r\n<p>a</p>")

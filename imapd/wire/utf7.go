@@ -12,12 +12,12 @@ const maxMailbox = 1024
 // RFC 3501, Section 5.1.3: base64 with "," for "/" and without padding.
 const base64Chars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,"
 
-var errName error = &SyntaxError{Msg: "Malformed mailbox name"}
+var errName error = &SyntaxError{Msg: "Malformed mailbox name", Name: true}
 
 // decodeName turns a name as a client sent it into UTF-8 without control characters.
 func decodeName(s string, inUTF8 bool) (string, error) {
 	if len(s) > 4*maxMailbox {
-		return "", bad("Mailbox name too long")
+		return "", &SyntaxError{Msg: "Mailbox name too long", Name: true}
 	}
 	if !inUTF8 {
 		var err error
@@ -26,7 +26,7 @@ func decodeName(s string, inUTF8 bool) (string, error) {
 		}
 	}
 	if len(s) > maxMailbox {
-		return "", bad("Mailbox name too long")
+		return "", &SyntaxError{Msg: "Mailbox name too long", Name: true}
 	}
 	if !utf8.ValidString(s) {
 		return "", errName

@@ -84,6 +84,7 @@ type Command struct {
 type SyntaxError struct {
 	Msg    string // ASCII, one line, no text of the client
 	TooBig bool   // a literal over its limit that the client has not sent: answer NO [TOOBIG] instead
+	Name   bool   // a string that is no mailbox's name (RFC 3501, Section 5.1.3): answer NO [CANNOT] instead
 }
 
 func (e *SyntaxError) Error() string { return "wire: " + e.Msg }
