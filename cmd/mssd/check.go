@@ -44,7 +44,7 @@ func newCheck() *cobra.Command {
 				return err
 			}
 			if len(faults) > 0 {
-				return &configError{file, faults}
+				return &configError{file, locate(cfg.at, faults)}
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%s: accepted\n", file)
@@ -56,7 +56,7 @@ func newCheck() *cobra.Command {
 			}
 			if len(absent) > 0 {
 				fmt.Fprintf(out, "%d files that it names are not there yet (check --files makes each a fault):\n", len(absent))
-				for _, f := range absent {
+				for _, f := range locate(cfg.at, absent) {
 					fmt.Fprintln(out, "  "+f.String())
 				}
 			}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -32,7 +33,8 @@ type Config struct {
 	// Submission is the front by which members send mail. Optional: none.
 	Submission *SubmissionConfig `toml:"submission"`
 
-	file string // where it was read, "" when built in memory
+	file string           // where it was read, "" when built in memory
+	at   map[string]place // of the keys in that file; nil when built in memory
 }
 
 // StoreConfig says how the store is opened.
@@ -470,6 +472,22 @@ func (d *Duration) UnmarshalText(b []byte) error {
 
 // MarshalText writes the form that UnmarshalText reads.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// String is the form that people write: 7d, 90m, 30s.
+func (d Duration) String() string {
+	const day = 24 * time.Hour
+	if t := time.Duration(d); t != 0 && t%day == 0 {
+		return fmt.Sprintf("%dd", t/day)
+	}
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
 
 func parseDuration(s string) (time.Duration, error) {
 	var days int

@@ -80,15 +80,16 @@ func (c *Config) checkSMTP(k *checker) {
 	k.oneOf("smtp.header_from", c.SMTP.HeaderFrom, "note", "refuse", "off")
 	k.networks("smtp.proxy_from", c.SMTP.ProxyFrom)
 	for i, p := range c.SMTP.Partners {
+		key := fmt.Sprintf("smtp.partners[%d]", i+1)
 		if len(p.Addresses) == 0 && p.DN == "" {
-			k.bad("smtp.partners", "number %d has neither addresses nor dn; expected one of them at least", i+1)
+			k.bad(key, "has neither addresses nor dn; expected one of them at least")
 		}
-		k.networks("smtp.partners", p.Addresses)
+		k.networks(key+".addresses", p.Addresses)
 		if _, err := tlsconf.ParseDN(p.DN); p.DN != "" && err != nil {
-			k.bad("smtp.partners", "dn %q: %v; expected a name as the white list writes it", p.DN, err)
+			k.bad(key+".dn", "%q: %v; expected a name as the white list writes it", p.DN, err)
 		}
 		if p.MaxConnections < 0 || p.MaxConnections > 100_000 {
-			k.bad("smtp.partners", "max_connections %d; expected 0 to 100000", p.MaxConnections)
+			k.bad(key+".max_connections", "%d; expected 0 to 100000", p.MaxConnections)
 		}
 	}
 }
@@ -139,7 +140,7 @@ func (c *Config) checkTrust(k *checker) {
 	k.duration("whitelist.defer_after", c.WhiteList.DeferAfter, time.Minute, 365*24*time.Hour)
 	if c.WhiteList.DeferAfter < c.WhiteList.WarnAfter {
 		k.bad("whitelist.defer_after", "%v is less than whitelist.warn_after (%v); expected the same or more",
-			time.Duration(c.WhiteList.DeferAfter), time.Duration(c.WhiteList.WarnAfter))
+			c.WhiteList.DeferAfter, c.WhiteList.WarnAfter)
 	}
 	k.between("whitelist.max_loss_percent", int64(c.WhiteList.MaxLossPercent), 1, 100)
 }
@@ -319,14 +320,14 @@ func (k *checker) between(key string, v, lo, hi int64) {
 
 func (k *checker) duration(key string, v Duration, lo, hi time.Duration) {
 	if d := time.Duration(v); d < lo || d > hi {
-		k.bad(key, "%v; expected %v to %v", d, lo, hi)
+		k.bad(key, "%v; expected %v to %v", v, Duration(lo), Duration(hi))
 	}
 }
 
 // days holds a duration to whole days.
 func (k *checker) days(key string, v Duration) {
 	if d := time.Duration(v); d < 0 || d > 36500*24*time.Hour || d%(24*time.Hour) != 0 {
-		k.bad(key, "%v; expected whole days (\"30d\"), or \"0\" for never", d)
+		k.bad(key, "%v; expected whole days (\"30d\"), or \"0\" for never", v)
 	}
 }
 

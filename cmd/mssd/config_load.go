@@ -16,14 +16,17 @@ import (
 type fault struct {
 	Key    string // "smtp.listen"; "" when the file as a whole is meant
 	Line   int    // 0 when it concerns no line
-	Column int
+	Column int    // 0 when the whole line is meant
 	Text   string // the value met and what was expected
 }
 
 func (f fault) String() string {
 	var b strings.Builder
-	if f.Line > 0 {
+	switch {
+	case f.Column > 0:
 		fmt.Fprintf(&b, "line %d, column %d: ", f.Line, f.Column)
+	case f.Line > 0:
+		fmt.Fprintf(&b, "line %d: ", f.Line)
 	}
 	if f.Key != "" {
 		b.WriteString(f.Key + ": ")
@@ -75,7 +78,7 @@ func loadConfig(file string) (*Config, error) {
 		faults = append(faults, cfg.check(faults)...)
 	}
 	if len(faults) > 0 {
-		return nil, &configError{file, faults}
+		return nil, &configError{file, locate(cfg.at, faults)}
 	}
 	return cfg, nil
 }
@@ -84,9 +87,14 @@ func loadConfig(file string) (*Config, error) {
 // noted, blanked and the rest read again, so that one look shows everything.
 func parseConfig(b []byte) (*Config, []fault) {
 	lines := bytes.Split(b, []byte("\n"))
-	var faults []fault
+	at := findPlaces(b)
+	faults := bareDurations(at)
+	for _, f := range faults {
+		lines[f.Line-1] = nil
+	}
 	for {
 		cfg := defaultConfig()
+		cfg.at = at
 		dec := toml.NewDecoder(bytes.NewReader(bytes.Join(lines, []byte("\n"))))
 		dec.DisallowUnknownFields()
 		err := dec.Decode(cfg)
@@ -126,7 +134,8 @@ func decodeText(e *toml.DecodeError) string {
 		return text
 	}
 	names := map[string]string{"[]string": "a list of texts", "string": "a text in quotes", "bool": "true or false",
-		"int": "a number", "int64": "a number", "uint32": "a number", "uint8": "a number", "[]uint32": "a list of numbers"}
+		"int": "a number", "int64": "a number", "uint32": "a number", "uint8": "a number", "[]uint32": "a list of numbers",
+		"main.Duration": `a duration in quotes ("30s", "5m", "24h", "7d")`}
 	if n, ok := names[want]; ok {
 		want = n
 	} else {
