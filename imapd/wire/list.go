@@ -45,6 +45,9 @@ func ParseList(c *Command) (List, error) {
 	return a, l.end()
 }
 
+// noName is a pattern that no mailbox fits.
+const noName = "\x00"
+
 func (l *lexer) patterns(a *List, ext bool) error {
 	one := func() error {
 		s, err := l.charsOr(isListChar)
@@ -53,7 +56,7 @@ func (l *lexer) patterns(a *List, ext bool) error {
 		}
 		// "%" and "*" stand for themselves in modified UTF-7.
 		if s, err = decodeName(s, l.lim.UTF8); err != nil {
-			return err
+			s = noName // nothing has such a name
 		}
 		a.Patterns = append(a.Patterns, s)
 		return nil
