@@ -48,7 +48,7 @@ func (c *conn) cmdReplace(cmd *wire.Command) (response, error) {
 			store.Expunge{Ref: c.sel.ref, Runs: runs, All: true, Each: true},
 			msgs[0].op(m),
 		},
-		Events: []trace.Event{c.event(trace.Expunged, c.sel.ref, ""),
+		Events: []trace.Event{c.toOther(c.event(trace.Expunged, c.sel.ref, ""), m.Ref),
 			c.event(trace.Appended, m.Ref, "", trace.Attr{Key: trace.KeySize, Value: itoa(blob.Size())})},
 	})
 	if err != nil {

@@ -34,7 +34,7 @@ func (c *conn) recordLogin() {
 	}
 }
 
-// toOther adds to the event of a copy or move the BAL that it goes to, where that is another one.
+// toOther adds to the event of a copy, a move or a replacement the BAL that it goes to, where that is another one.
 func (c *conn) toOther(e trace.Event, to store.Ref) trace.Event {
 	if to.BAL != c.sel.ref.BAL {
 		e.Attrs = append(e.Attrs, trace.Attr{Key: trace.KeyToBAL, Value: string(c.address(to.BAL))})

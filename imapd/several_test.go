@@ -250,11 +250,11 @@ func TestMoveBetweenBALs(t *testing.T) {
 	p.stopNow()
 	var moved []string
 	for _, e := range p.events {
-		if e.Kind == trace.Moved {
+		if e.Kind == trace.Moved || e.Kind == trace.Expunged {
 			moved = append(moved, fmt.Sprintf("%s %s %s to %s %s", e.Person, e.BAL, e.UIDs, e.Attr(trace.KeyToBAL), e.Attr(trace.KeyToUIDs)))
 		}
 	}
-	if want := []string{hugo + " " + balAddress + " 2 to " + ownBAL + " 1"}; !slices.Equal(moved, want) {
+	if want := []string{hugo + " " + balAddress + " 2 to " + ownBAL + " 1", hugo + " " + ownBAL + " 1 to " + balAddress + " "}; !slices.Equal(moved, want) {
 		t.Errorf("the trace has %q, want %q", moved, want)
 	}
 }
