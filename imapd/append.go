@@ -59,9 +59,6 @@ func abort(msgs []incoming) {
 // message which they take the place of, if any: its room counts.
 func (c *conn) appendable(a wire.Append, old store.Row) (m store.Mailbox, room store.BAL, err error) {
 	m, g, err := c.target(a.Mailbox)
-	if err == nil && !m.Created {
-		err = store.ErrNoMailbox
-	}
 	if err != nil {
 		return m, room, tryCreate(err)
 	}

@@ -74,9 +74,6 @@ func (c *conn) copyArgs(cmd *wire.Command) (wire.Copy, []store.Run, store.Ref, e
 		return a, nil, store.Ref{}, err
 	}
 	m, _, err := c.target(a.Mailbox)
-	if err == nil && !m.Created {
-		err = store.ErrNoMailbox
-	}
 	return a, runs, m.Ref, tryCreate(err)
 }
 

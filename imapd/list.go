@@ -216,9 +216,6 @@ func (c *conn) cmdStatus(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	if !m.Created {
-		return response{}, store.ErrNoMailbox
-	}
 	c.statusLine(a.Mailbox, m, a.Items)
 	return okay("STATUS completed"), nil
 }

@@ -104,9 +104,6 @@ func (c *conn) cmdDelete(cmd *wire.Command) (response, error) {
 	if m.Name == "INBOX" {
 		return response{}, errNameFixed
 	}
-	if !m.Created {
-		return response{}, no("NONEXISTENT", "Only mailboxes below it exist")
-	}
 	gone := c.event(trace.Expunged, m.Ref, "")
 	if err := c.srv.Store.DeleteMailbox(c.ctx, m.Ref, c.mailboxEvent("delete", place{grant: g, name: m.Name}), gone); err != nil {
 		return response{}, err

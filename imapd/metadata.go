@@ -38,9 +38,6 @@ func (c *conn) annotated(name string) (annotated, error) {
 		return annotated{ref: store.Ref{BAL: g.BAL.ID}, grant: g}, nil
 	}
 	m, g, err := c.box(name)
-	if err == nil && !m.Created {
-		err = store.ErrNoMailbox
-	}
 	return annotated{m.Ref, m, g}, err
 }
 

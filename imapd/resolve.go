@@ -90,13 +90,16 @@ func hasPrefixFold(s, prefix string) bool {
 // mayWrite says whether a role may change anything.
 func mayWrite(r store.Role) bool { return r == store.Owner || r == store.Writer }
 
-// box looks a mailbox up by the name the client used.
+// box looks a mailbox up by the name the client used. A name that is there for the mailboxes below it is none.
 func (c *conn) box(name string) (store.Mailbox, auth.Grant, error) {
 	p := c.user.names.resolve(name)
 	if err := c.mayOpen(p.grant); err != nil {
 		return store.Mailbox{}, auth.Grant{}, err
 	}
 	m, err := c.srv.Store.Mailbox(p.grant.BAL.ID, p.name)
+	if err == nil && !m.Created {
+		err = store.ErrNoMailbox
+	}
 	return c.ours(m), p.grant, err
 }
 

@@ -35,9 +35,6 @@ func (c *conn) selectBox(cmd *wire.Command, readOnly bool) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	if !m.Created {
-		return response{}, store.ErrNoMailbox
-	}
 	readOnly = readOnly || !mayWrite(g.Role)
 	watch := c.srv.Store.Watch(m.Ref) // before the snapshot, so that nothing falls between
 	snap, err := c.srv.Store.Snapshot(m.Ref, !readOnly)
