@@ -6,13 +6,14 @@ import (
 	"mssd/store"
 )
 
-// rightsOf is what a role is in the letters of RFC 4314, Section 2.1. Posting to a mailbox ("p") is a matter of SMTP.
+// rightsOf is what a role is in the letters of RFC 4314, Section 2.1. Posting to a mailbox ("p") is a matter of SMTP. Where others
+// stand for them, Section 2.1.1 wants "c" and "d" too: clients of RFC 2086 look for these.
 func rightsOf(r store.Role) string {
 	switch r {
 	case store.Owner:
-		return "lrswitekxa"
+		return "lrswitekxacd"
 	case store.Writer:
-		return "lrswitekx"
+		return "lrswitekxcd"
 	case store.Reader:
 		return "lr"
 	}
@@ -88,7 +89,7 @@ func (c *conn) cmdListRights(cmd *wire.Command) (response, error) {
 	c.out.add(func(b []byte) []byte {
 		b = wire.AppendMailbox(append(b, "* LISTRIGHTS "...), a.Mailbox, c.inUTF8())
 		b = wire.AppendAString(append(b, ' '), a.Identifier)
-		return append(b, ` "" lr switekx a`+"\r\n"...)
+		return append(b, ` "" lr switekxcd a`+"\r\n"...)
 	})
 	return okay("LISTRIGHTS completed"), nil
 }

@@ -61,7 +61,7 @@ func TestReaderRights(t *testing.T) {
 	expect(s, s.ok("MYRIGHTS INBOX"), "* MYRIGHTS INBOX lr")
 	s.want("GETACL INBOX", "NO [NOPERM]")
 	s.want("LISTRIGHTS INBOX local:anne", "NO [NOPERM]")
-	s.want("SETACL INBOX local:luc lrswitekxa", "NO [NOPERM]")
+	s.want("SETACL INBOX local:luc lrswitekxacd", "NO [NOPERM]")
 	s.want(`CREATE x (USE (\Sent))`, "NO [NOPERM]")
 }
 
@@ -77,7 +77,7 @@ func TestGoIMAPRights(t *testing.T) {
 		t.Errorf("quota: %v %+v", err, quotas)
 	}
 	mine, err := c.MyRights("INBOX").Wait()
-	if err != nil || string(mine.Rights) != "lrswitekxa" {
+	if err != nil || string(mine.Rights) != "lrswitekxacd" {
 		t.Errorf("my rights: %v %+v", err, mine)
 	}
 	acl, err := c.GetACL("INBOX").Wait()

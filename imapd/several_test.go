@@ -180,8 +180,8 @@ func TestRightsOfSeveral(t *testing.T) {
 		address, prefix, rights string
 		want                    func(i int) string
 	}{
-		{ownerBAL, inOwned, "lrswitekxa", func(i int) string { return rows[i].owner }},
-		{balAddress, inWritten, "lrswitekx", func(i int) string { return rows[i].writer }},
+		{ownerBAL, inOwned, "lrswitekxacd", func(i int) string { return rows[i].owner }},
+		{balAddress, inWritten, "lrswitekxcd", func(i int) string { return rows[i].writer }},
 		{readBAL, inRead, "lr", func(i int) string { return rows[i].read }},
 	} {
 		t.Run(b.address, func(t *testing.T) {
