@@ -69,8 +69,10 @@ func authLine(w *wire, args string) (string, error) {
 	switch {
 	case l == nil:
 		return "", errNotImpl
-	case l.who != nil, w.session == nil, w.session.tx.open, w.protocol == "SMTP":
-		return "", errSequence // twice, before EHLO, in a transaction, after HELO
+	case l.who != nil:
+		return "", errLoginTwice
+	case w.session == nil, w.protocol == "SMTP": // SMTP: after HELO
+		return "", errLoginEarly
 	}
 	mechanism, initial, _ := strings.Cut(args, " ")
 	if mechanism == "" {
@@ -131,6 +133,8 @@ func (l *login) challenge(data []byte) ([]byte, error) {
 	}
 	text, err := checkLine(line)
 	switch {
+	case errors.Is(err, errNonASCII):
+		return nil, errBase64
 	case err != nil:
 		return nil, err
 	case text == "*":

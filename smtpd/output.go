@@ -45,6 +45,8 @@ func (w *wire) fromLibrary(line string) {
 		case ours && text == "", w.replyTo == "BDAT" && line[:3] == "354": // nobody asked
 		case ours:
 			w.putReply(before + text)
+		case w.replyTo == "HELO" && line[:3] == "250": // RFC 5321, Section 4.1.1.1; RFC 2034, Section 4: no enhanced code
+			w.putReply("250 " + w.host)
 		default:
 			w.putReply(libraryReply(w.replyTo, line))
 		}
@@ -69,7 +71,7 @@ func (w *wire) ehloLine(line string) {
 		}
 	}
 	w.put([]byte(line + "\r\n"))
-	if w.login != nil && strings.HasPrefix(line[4:], w.host) && !last {
+	if w.login != nil && len(w.login.mechanisms) > 0 && strings.HasPrefix(line[4:], w.host) && !last {
 		w.put([]byte("250-AUTH " + strings.Join(w.login.mechanisms, " ") + "\r\n"))
 	}
 	w.ehlo = !last

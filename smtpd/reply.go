@@ -57,6 +57,8 @@ var (
 	// Of the submission front. errLoggedIn is not an error: it is how AUTH gets its 235.
 	errLoggedIn        = errors.New("smtpd: logged in")
 	errNeedAuth        = errors.New("smtpd: login needed")
+	errLoginEarly      = errors.New("smtpd: login before EHLO")
+	errLoginTwice      = errors.New("smtpd: login after a login")
 	errCancelled       = errors.New("smtpd: AUTH cancelled")
 	errBase64          = errors.New("smtpd: not base64")
 	errTooManyLogins   = errors.New("smtpd: too many refused logins")
@@ -137,6 +139,10 @@ func replyTo(err error) reply {
 		return r(235, 2, 7, 0, "logged in")
 	case errors.Is(err, errNeedAuth):
 		return r(530, 5, 7, 0, "Authentication required")
+	case errors.Is(err, errLoginEarly):
+		return r(503, 5, 5, 1, "AUTH comes after EHLO (HELO offers none)")
+	case errors.Is(err, errLoginTwice):
+		return r(503, 5, 5, 1, "already logged in; another login needs another connection")
 	case errors.As(err, &login) && errors.Is(err, auth.ErrCredentials):
 		return r(535, 5, 7, 8, oneLine(login.Text()))
 	case errors.Is(err, auth.ErrCredentials):

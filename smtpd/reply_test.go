@@ -35,7 +35,7 @@ func TestReplyTable(t *testing.T) {
 		{errPatientFirst, "550 5.7.1 "}, {errDirLater, "451 4.4.3 "}, {errDirBusy, "450 4.2.1 "}, {errTooManyRcpt, "452 4.5.3 "},
 		{delivery.ErrBareCR, "550 5.5.2 "}, {delivery.ErrBareLF, "550 5.5.2 "}, {delivery.ErrNUL, "550 5.5.2 "},
 		{delivery.ErrTooLarge, "552 5.3.4 "}, {delivery.ErrHops, "554 5.4.6 "}, {store.ErrNoSpace, "452 4.3.1 "},
-		{errSequence, "503 5.5.1 "}, {errTLSActive, "503 5.5.1 "}, {errSyntax, "501 5.5.4 "}, {errCommand, "500 5.5.2 "},
+		{errSequence, "503 5.5.1 "}, {errLoginEarly, "503 5.5.1 AUTH"}, {errLoginTwice, "503 5.5.1 already"}, {errTLSActive, "503 5.5.1 "}, {errSyntax, "501 5.5.4 "}, {errCommand, "500 5.5.2 "},
 		{errNotImpl, "502 5.5.1 "}, {errParameter, "555 5.5.4 "}, {errLineEnd, "500 5.5.2 "}, {errChunk, "501 5.5.4 "},
 		{errLineTooLong, "500 5.5.6 "}, {errTooManyBad, "421 4.7.0 "}, {errTooManyError, "421 4.7.0 "},
 		{errTooManyJunk, "421 4.7.0 "}, {errTooManyConns, "421 4.7.0 "}, {errIdle, "421 4.4.2 "}, {errSlow, "421 4.4.2 "},

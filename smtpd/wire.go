@@ -238,6 +238,9 @@ func (w *wire) Close() error {
 // command looks at one line: what may go-smtp see of it?
 func (w *wire) command(line []byte) ([]byte, error) {
 	text, err := checkLine(line)
+	if errors.Is(err, errNonASCII) {
+		return nil, notASCII(line)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -282,6 +285,19 @@ func checkLine(line []byte) (string, error) {
 		}
 	}
 	return string(text), nil
+}
+
+// notASCII is what a line with octets outside ASCII is told: only of an address can SMTPUTF8 be the matter.
+func notASCII(line []byte) error {
+	verb, _, _ := strings.Cut(string(line), " ")
+	switch verb = strings.ToUpper(verb); verb {
+	case "MAIL", "RCPT", "VRFY", "EXPN":
+		return errNonASCII
+	}
+	if _, known := commands[verb]; known {
+		return errSyntax
+	}
+	return errCommand
 }
 
 // commands says what happens to each command before go-smtp sees it.
