@@ -37,6 +37,7 @@ type conn struct {
 	tls      *tls.Conn // nil in clear
 	opened   time.Time
 	commands int    // before login
+	pace     pace   // after it
 	failures int    // logins
 	client   string // name of the client's software (ID), for the trace
 
@@ -149,6 +150,9 @@ func (c *conn) step() bool {
 	}
 	c.guard.SetBusy(true)
 	defer c.guard.SetBusy(false)
+	if c.user != nil {
+		time.Sleep(c.pace.next(c.srv.MaxRate, time.Now()))
+	}
 	if err != nil {
 		return c.readFailed(cmd, err)
 	}

@@ -18,7 +18,7 @@
 // It stores nothing itself, parses no message (package message did, once), and knows no other front.
 //
 // Security: whoever can connect can send anything, and much of it: every line, literal, set and list is bounded by
-// wire.Limits, connections and time by guard, logins by auth. Before TLS no password is accepted. Replies carry
+// wire.Limits, connections and time by guard, logins by auth, commands a second by pace. Before TLS no password is accepted. Replies carry
 // fixed texts; logs carry no name, subject, mailbox name or password.
 //
 // Standards: RFC 3501 (IMAP4rev1) and RFC 9051 (IMAP4rev2); RFC 2342 (NAMESPACE), RFC 2971 (ID), RFC 3348 (CHILDREN),

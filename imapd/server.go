@@ -43,6 +43,7 @@ type Server struct {
 	Progress        time.Duration // between "* OK [INPROGRESS …]" of a long SEARCH; 0: 10 s
 	MaxFailures     int           // failed logins before the connection is closed; 0: 5
 	MaxCommands     int           // commands before login; 0: 50
+	MaxRate         int           // commands of one session in a second after login, beyond it waits; 0: 5,000
 	Now             func() time.Time
 
 	maxSorted int // messages of one SORT or THREAD; tests set it lower
@@ -81,6 +82,7 @@ func (s *Server) init() {
 		def(&s.maxSorted, maxSorted)
 		def(&s.MaxFailures, 5)
 		def(&s.MaxCommands, 50)
+		def(&s.MaxRate, 5000)
 		if s.Now == nil {
 			s.Now = time.Now
 		}
