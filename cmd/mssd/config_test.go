@@ -77,7 +77,8 @@ func TestExampleShowsTheDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Examples of what has no default.
-	none := []string{"certificates = [", "cipher_suites", "mechanisms = [\"XOAUTH2\"", "ocsp", "crl_urls", "url = \"https", "proxy_from", "[[smtp.partners]]", "addresses = [", "dn = \"CN=", "max_connections = 500", "postmaster", "crls", "bind_dn", "password_file", "mssd/ldap.pem", "inactivity_notice_file", "mssd/submission.pem", "service/submission.key", "service/ldap.key", "listen = \"127.0.0.1:9180\"", "filter"}
+	none := []string{"certificates = [", "cipher_suites", "mechanisms = [\"XOAUTH2\"", "ocsp", "crl_urls", "url = \"https", "proxy_from", "[[smtp.partners]]", "addresses = [", "dn = \"CN=", "max_connections = 500", "postmaster", "crls", "bind_dn", "password_file", "mssd/ldap.pem", "inactivity_notice_file", "mssd/submission.pem", "service/submission.key", "service/ldap.key", "listen = \"127.0.0.1:9180\"", "filter",
+		"192.0.2.2", "psc.example.fr", "mssd/psc.pem", "service/psc.key", "psc-ca.pem", "authorized_parties", "audiences"}
 	var lines []string
 	for line := range strings.Lines(string(b)) {
 		if bare := strings.TrimPrefix(line, "# "); bare != line && (strings.HasPrefix(bare, "[") || strings.Contains(bare, " = ")) &&

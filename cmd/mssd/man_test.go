@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -34,6 +35,22 @@ func TestManPageNamesEveryKey(t *testing.T) {
 	for line := range strings.Lines(page) {
 		if k, ok := strings.CutPrefix(line, ".It Va "); ok && !known[strings.TrimSpace(k)] {
 			t.Errorf("mssd.toml(5) explains %s, which does not exist", strings.TrimSpace(k))
+		}
+	}
+}
+
+// The example says that every key is in it, those that are commented out too. Of the policy for each class of senders it shows one.
+func TestExampleNamesEveryKey(t *testing.T) {
+	b, err := os.ReadFile("../../deploy/mssd.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	class := regexp.MustCompile(`^directory\.policy\.(operator|patient|member)\.`)
+	commented := regexp.MustCompile(`(?m)^# (\[|[a-z_0-9]+ = )`)
+	at := findPlaces(commented.ReplaceAll(b, []byte("$1")))
+	for _, k := range configKeys(reflect.TypeFor[Config](), "") {
+		if at[k].line == 0 && !class.MatchString(k) {
+			t.Errorf("deploy/mssd.toml does not name %s", k)
 		}
 	}
 }
