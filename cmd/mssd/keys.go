@@ -35,13 +35,10 @@ func nonEmpty(texts ...string) []string {
 }
 
 func newKeys() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "keys",
-		Short: "Make, list and change the keys of the store",
-		Long: "Mail is sealed under a key of its BAL; these keys lie in the store, wrapped by the master key, which should lie\n" +
-			"elsewhere. Without the master key the mail cannot be read by anybody.",
-	}
-	c.AddCommand(newKeysList(), newKeysMake(), newKeysRotate(), newKeysRecoveryMake(), newKeysRecoverySet(), newKeysRecoveryUnset(), newKeysRecover())
+	c := group("keys", "Make, list and change the keys of the store",
+		newKeysList(), newKeysMake(), newKeysRotate(), newKeysRecoveryMake(), newKeysRecoverySet(), newKeysRecoveryUnset(), newKeysRecover())
+	c.Long = "Mail is sealed under a key of its BAL; these keys lie in the store, wrapped by the master key, which should lie\n" +
+		"elsewhere. Without the master key the mail cannot be read by anybody."
 	return c
 }
 

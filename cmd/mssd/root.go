@@ -53,7 +53,6 @@ func newRoot() *cobra.Command {
 		Short:         "A mail operator of the French health trust space (opérateur MSSanté)",
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
@@ -70,20 +69,38 @@ func newRoot() *cobra.Command {
 func usageOfArgs(c *cobra.Command) {
 	check := c.Args
 	if check == nil && c.HasSubCommands() {
-		check = cobra.NoArgs
+		check = noCommand
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if check == nil {
 			return nil
 		}
-		if err := check(cmd, args); err != nil {
-			return usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
+		err := check(cmd, args)
+		var usage usageError
+		if err == nil || errors.As(err, &usage) {
+			return err
 		}
-		return nil
+		if strings.HasPrefix(err.Error(), "unknown command") { // cobra.NoArgs
+			err = fmt.Errorf("%q is one argument too many", args[0])
+		}
+		return usageError{fmt.Errorf("%w; usage: %s", err, cmd.UseLine())}
 	}
 	for _, sub := range c.Commands() {
 		usageOfArgs(sub)
 	}
+}
+
+// noCommand is what a group of commands says of a word that is none of them.
+func noCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	c.SuggestionsMinimumDistance = 2 // letters that may differ
+	if like := c.SuggestionsFor(args[0]); len(like) > 0 {
+		hint = fmt.Sprintf("; did you mean %q?", c.CommandPath()+" "+like[0])
+	}
+	return usageError{fmt.Errorf("%q is no command of %s%s (%s --help lists them)", args[0], c.CommandPath(), hint, c.CommandPath())}
 }
 
 // group is a command that only holds others.
