@@ -61,8 +61,16 @@ func ParseRights(c *Command) (Rights, error) {
 			return Rights{}, err
 		}
 	}
-	if strings.Trim(strings.TrimLeft(a.Rights, "+-"), "abcdefghijklmnopqrstuvwxyz0123456789") != "" {
-		return Rights{}, bad("Malformed rights")
+	// RFC 4314, Sections 3 and 3.1: no identifier, and a right that is not known, are BAD.
+	if len(more) > 0 && a.Identifier == "" {
+		return Rights{}, bad("Identifier missing")
+	}
+	rights := a.Rights
+	if rights != "" && (rights[0] == '+' || rights[0] == '-') {
+		rights = rights[1:]
+	}
+	if strings.Trim(rights, "lrswipkxteacd") != "" {
+		return Rights{}, bad("Unknown right")
 	}
 	return a, l.end()
 }
