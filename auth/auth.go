@@ -84,9 +84,14 @@ type Authenticator struct {
 	cfg   Config
 	dummy hash          // worked on for users that do not exist
 	turns chan struct{} // one slot per hash at a time
-	cache cache
-	users throttle
-	addrs throttle
+	// strangers are the slots of those whose address their member has never logged in from: half of turns. Whoever has them
+	// hash all day keeps nobody waiting who comes from where they always come from.
+	strangers chan struct{}
+	cache     cache
+	users     throttle
+	addrs     throttle
+	known     throttle // members at addresses from which they have logged in
+	origins   origins
 
 	advised told     // who was compared with which BAL
 	forgers throttle // addresses that bring tokens the issuer never made
@@ -128,9 +133,13 @@ func New(cfg Config) *Authenticator {
 		cfg:   cfg,
 		dummy: hash{Params: cfg.Argon, salt: make([]byte, saltLen), tag: make([]byte, tagLen)},
 		turns: make(chan struct{}, cfg.MaxParallel),
-		cache: newCache(cfg.Cache),
-		users: throttle{free: cfg.UserFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
-		addrs: throttle{free: cfg.AddrFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
+
+		strangers: make(chan struct{}, max(1, cfg.MaxParallel/2)),
+		cache:     newCache(cfg.Cache),
+		users:     throttle{free: cfg.UserFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
+		addrs:     throttle{free: cfg.AddrFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
+
+		known: throttle{free: cfg.AddrFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
 
 		forgers: throttle{free: cfg.AddrFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
 		persons: throttle{free: personFree, first: time.Second, most: 5 * time.Minute, forget: 15 * time.Minute, max: 10_000},
@@ -141,46 +150,65 @@ func New(cfg Config) *Authenticator {
 func (a *Authenticator) Password(ctx context.Context, user, password string, remote netip.Addr) (*Principal, error) {
 	now := a.cfg.Now()
 	c := a.resolve(user, now)
-	userKey, addrKey := throttleUser(user, c), throttleAddr(remote)
-	if c.ok() && a.cache.has(c.key(), password, c.stamp(), now) {
-		return a.welcome(c), nil // a workstation that is already in is not locked out by the guesses of others
+	t := a.attempt(user, c, remote, now)
+	refused := func(err error) (*Principal, error) {
+		why := c.why(false)
+		if errors.Is(err, ErrThrottled) {
+			why = "throttled"
+		}
+		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", why)
+		return nil, c.refused(err)
 	}
-	if a.users.blocked(userKey, now) || a.addrs.blocked(addrKey, now) {
-		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", "throttled")
-		return nil, c.refused(ErrThrottled)
-	}
-	if c.later {
+	g := a.guess(t, c, password)
+	switch {
+	case a.tried(t, g):
+		return refused(ErrCredentials)
+	case a.blocked(t, now):
+		return refused(ErrThrottled)
+	case c.ok() && t.known && a.cache.has(c.key(), password, c.stamp(), now):
+		a.succeeded(t, now)
+		return a.welcome(c), nil
+	case c.later:
 		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", store.ErrUnavailable)
 		return nil, ErrUnavailable
 	}
-	match, err := a.verify(ctx, c, password)
-	if err != nil {
+	match, err := a.verify(ctx, c, t, password)
+	switch {
+	case errors.Is(err, ErrThrottled):
+		return refused(err)
+	case err != nil:
 		return nil, err
-	}
-	if !match || !c.ok() {
-		a.users.fail(userKey, now)
-		a.addrs.fail(addrKey, now)
+	case !match || !c.ok():
+		a.failed(t, g, now)
 		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", remote, "err", c.why(match))
 		return nil, c.refused(ErrCredentials)
 	}
-	a.users.success(userKey)
-	a.addrs.ease(addrKey)
+	a.succeeded(t, now)
 	a.cache.put(c.key(), password, c.stamp(), now)
 	return a.welcome(c), nil
 }
 
 // verify does the work of one hash whatever the user name led to.
-func (a *Authenticator) verify(ctx context.Context, c candidate, password string) (bool, error) {
+func (a *Authenticator) verify(ctx context.Context, c candidate, t attempt, password string) (bool, error) {
 	timer := time.NewTimer(a.cfg.MaxWait)
 	defer timer.Stop()
-	select {
-	case a.turns <- struct{}{}:
-		defer func() { <-a.turns }()
-	case <-ctx.Done():
-		return false, errors.Join(ErrUnavailable, ctx.Err())
-	case <-timer.C:
-		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "err", "too many logins at a time")
-		return false, ErrUnavailable
+	slots := []chan struct{}{a.strangers, a.turns}
+	if t.known {
+		slots = slots[1:]
+	}
+	for _, slot := range slots {
+		select {
+		case slot <- struct{}{}:
+			defer func() { <-slot }()
+		case <-ctx.Done():
+			return false, errors.Join(ErrUnavailable, ctx.Err())
+		case <-timer.C:
+			a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "err", "too many logins at a time")
+			return false, ErrUnavailable
+		}
+	}
+	if a.blocked(t, a.cfg.Now()) {
+		return false, ErrThrottled
 	}
 	h := a.dummy
 	usable := c.member.PasswordHash != "" && len(password) <= maxPassword && password != ""

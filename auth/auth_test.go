@@ -206,7 +206,7 @@ func TestMembershipAndCache(t *testing.T) {
 func TestThrottle(t *testing.T) {
 	w := newWorld(t)
 	for i := range 6 {
-		if _, err := w.login(string(pharmacy), "wrong"); !errors.Is(err, auth.ErrCredentials) {
+		if _, err := w.login(string(pharmacy), fmt.Sprint("wrong", i)); !errors.Is(err, auth.ErrCredentials) {
 			t.Fatalf("failure %d: %v", i, err)
 		}
 	}
@@ -231,8 +231,8 @@ func TestThrottle(t *testing.T) {
 	if _, err := w.login(string(pharmacy), secret); err != nil {
 		t.Errorf("after the wait: %v", err)
 	}
-	for range 50 {
-		_, _ = w.login(string(pharmacy), "wrong")
+	for i := range 50 {
+		_, _ = w.login(string(pharmacy), fmt.Sprint("wrong again", i))
 	}
 	if _, err := w.login(string(pharmacy), secret); err != nil {
 		t.Errorf("a workstation that is in is locked out by guesses: %v", err)
@@ -359,9 +359,10 @@ func TestEqualWork(t *testing.T) {
 	}
 	fastest := func(user, password string) time.Duration {
 		best := time.Hour
-		for range 3 {
+		for i := range 3 {
 			began := spent()
-			if _, err := a.Password(context.Background(), user, password, office); !errors.Is(err, auth.ErrCredentials) {
+			from := netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}) // the same from the same address is not worked on
+			if _, err := a.Password(context.Background(), user, password, from); !errors.Is(err, auth.ErrCredentials) {
 				t.Fatal(err)
 			}
 			best = min(best, spent()-began)

@@ -95,7 +95,7 @@ func (a *Authenticator) Certificate(ctx context.Context, address string, peer Pe
 	case reason != "" && a.persons.blocked(key, now):
 		return nil, &Refusal{Err: ErrThrottled, Reason: "Throttled", Person: certPerson(subject), BAL: g.BAL.Address}
 	case reason != "":
-		a.persons.fail(key, now)
+		a.persons.fail(key, guess{}, now)
 		return nil, &Refusal{Err: ErrCredentials, Reason: reason, Person: certPerson(subject), BAL: g.BAL.Address}
 	}
 	p := &Principal{Person: g.member, Method: "certificate", Grants: []Grant{g}, Until: v.Leaf.NotAfter, certs: peer.Certs}

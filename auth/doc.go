@@ -13,7 +13,7 @@
 //
 // Invariants:
 //  1. A wrong password, an unknown user, a BAL that is closed, suspended or not yet open and a membership not in force
-//     give the same error, ErrCredentials, after the same amount of work.
+//     give the same error, ErrCredentials, after the same amount of work; none for what was tried from there lately.
 //  2. No password is stored, logged, or kept in memory beyond the call: the cache holds an HMAC under a key of this process.
 //  3. A cached login is worth nothing once the password's hash, the membership or the BAL changed.
 //  4. The memory and processors that hashing takes are bounded (MaxParallel × the cost of a hash, itself bounded), and so
@@ -34,8 +34,9 @@
 // judged at the login and again every minute of its session.
 //
 // Security: user name and password are an attacker's input, bounded before any work. The throttle grows with failures per
-// user and per address of the network; a success from a workstation does not wait for the mistakes of its neighbours
-// until these are many. The issuer is reached over TLS under the configured authorities, its answers are bounded, no
+// user and per address of the network. Who comes from an address that they have logged in from before is counted apart, so that
+// nobody keeps them out by guessing, and has half of the turns to hash for themselves (attempt). The same wrong password again
+// is answered from memory and counts nothing. The issuer is reached over TLS under the configured authorities, its answers are bounded, no
 // redirection is followed: a token would go with it.
 //
 // Standards: RFC 9106 (argon2id), the PHC string format; RFC 7515, 7517, 7519 and 8725 (tokens), RFC 7662 (introspection),

@@ -185,11 +185,11 @@ func (a *Authenticator) scramProof(ctx context.Context, user, messages string, p
 	c := a.resolve(user, now)
 	v := a.scramOf(user, c)
 	match := v.proves(messages, proof) && c.member.SCRAM != ""
-	userKey, addrKey, remembered := throttleUser(user, c), throttleAddr(peer.Remote), c.key()+"/scram"
+	t := a.attempt(user, c, peer.Remote, now)
 	// A client may choose SCRAM by itself, and have the right password: that is no guess at it, and keeps nobody from PLAIN.
 	without := c.ok() && c.member.SCRAM == ""
 	if without {
-		userKey += "/without a verifier"
+		t.user, t.known = t.user+"/without a verifier", false
 	}
 	refused := func(why any, err error) ([]byte, *Principal, error) {
 		a.cfg.Log.Warn("login refused", "bal", c.logBAL(), "remote", peer.Remote, "err", why)
@@ -198,26 +198,22 @@ func (a *Authenticator) scramProof(ctx context.Context, user, messages string, p
 		}
 		return nil, nil, err
 	}
-	known := c.ok() && a.cache.has(remembered, scramWord, c.stamp(), now) // as a password that is remembered
 	switch {
 	case ctx.Err() != nil:
 		return nil, nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
-	case !(known && match) && (a.users.blocked(userKey, now) || a.addrs.blocked(addrKey, now)):
+	case a.blocked(t, now):
 		return refused("throttled", ErrThrottled)
 	case c.later:
 		return refused(store.ErrUnavailable, ErrUnavailable)
+	case without:
+		a.users.fail(t.user, guess{}, now)
+		_, _, err := refused("the password was set while SCRAM was not offered", ErrCredentials)
+		return nil, nil, noVerifier(err)
 	case !match || !c.ok():
-		a.users.fail(userKey, now)
-		if without {
-			_, _, err := refused("the password was set while SCRAM was not offered", ErrCredentials)
-			return nil, nil, noVerifier(err)
-		}
-		a.addrs.fail(addrKey, now)
+		a.failed(t, guess{}, now)
 		return refused(c.why(match), ErrCredentials)
 	}
-	a.users.success(userKey)
-	a.addrs.ease(addrKey)
-	a.cache.put(remembered, scramWord, c.stamp(), now)
+	a.succeeded(t, now)
 	p := a.welcome(c)
 	p.Method = "scram"
 	return v.serverKey, p, nil

@@ -41,7 +41,9 @@ func (c scramClient) login(t *testing.T, w *world, peer auth.Peer) (*auth.Princi
 	if c.plus {
 		mechanism = auth.ScramSHA256Plus
 	}
-	peer.Remote = office
+	if !peer.Remote.IsValid() {
+		peer.Remote = office
+	}
 	x, err := w.a.Begin(mechanism, peer)
 	if err != nil {
 		return nil, err
@@ -217,7 +219,7 @@ func TestScramHostile(t *testing.T) {
 			t.Errorf("PLUS for %+v: %v", peer, err)
 		}
 	}
-	x, _ := w.a.Begin(auth.ScramSHA256, auth.Peer{Remote: office})
+	x, _ := w.a.Begin(auth.ScramSHA256, auth.Peer{Remote: elsewhere})
 	if _, p, err := x.Next(t.Context(), []byte("n,,n="+string(pharmacy)+",r=abc")); err != nil || p != nil {
 		t.Fatal(p, err)
 	}
@@ -272,17 +274,20 @@ func TestScramThrottle(t *testing.T) {
 	var err error
 	for i := 0; i < 100 && !errors.Is(err, auth.ErrThrottled); i++ {
 		if i%2 == 0 {
-			_, err = scramClient{user: string(pharmacy), password: "autre"}.login(t, w, auth.Peer{})
+			_, err = scramClient{user: string(pharmacy), password: "autre"}.login(t, w, auth.Peer{Remote: office})
 		} else {
-			_, err = w.login(string(pharmacy), "autre")
+			_, err = w.from(elsewhere, string(pharmacy), fmt.Sprint("autre", i))
 		}
 	}
 	var named *auth.NamedRefusal
 	if !errors.Is(err, auth.ErrThrottled) || !errors.As(err, &named) || named.BAL != pharmacy || named.Member != "rpps:99900000052" {
 		t.Fatalf("after 100 guesses: %v", err)
 	}
-	if _, err := w.login(string(pharmacy), secret); !errors.Is(err, auth.ErrThrottled) {
-		t.Errorf("the right password, never seen before: %v", err)
+	if _, err := w.from(elsewhere, string(pharmacy), secret); !errors.Is(err, auth.ErrThrottled) {
+		t.Errorf("the right password, never seen from there: %v", err)
+	}
+	if p, err := w.login(string(pharmacy), secret); err != nil || p == nil {
+		t.Errorf("by password, from where somebody was in before: %v", err)
 	}
 	if p, err := good.login(t, w, auth.Peer{}); err != nil || p == nil {
 		t.Errorf("who was in before: %v", err)

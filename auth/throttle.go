@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -22,6 +23,8 @@ type strikes struct {
 	n     int
 	last  time.Time
 	until time.Time
+	wrong [4]guess // the latest ones, in a ring
+	next  int
 }
 
 func (t *throttle) blocked(key string, now time.Time) bool {
@@ -31,7 +34,8 @@ func (t *throttle) blocked(key string, now time.Time) bool {
 	return s != nil && now.Before(s.until)
 }
 
-func (t *throttle) fail(key string, now time.Time) {
+// fail counts a guess that was wrong; the zero guess cannot be told from others.
+func (t *throttle) fail(key string, g guess, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.keys == nil {
@@ -46,9 +50,21 @@ func (t *throttle) fail(key string, now time.Time) {
 		t.keys[key] = s
 	}
 	s.n, s.last = s.n+1, now
+	if g != (guess{}) {
+		s.wrong[s.next] = g
+		s.next = (s.next + 1) % len(s.wrong)
+	}
 	if over := s.n - t.free; over > 0 {
 		s.until = now.Add(min(t.first<<min(over-1, 20), t.most))
 	}
+}
+
+// tried says whether a guess is one of the latest that failed.
+func (t *throttle) tried(key string, g guess) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.keys[key]
+	return s != nil && slices.Contains(s.wrong[:], g)
 }
 
 // success forgets the failures of a key.

@@ -120,7 +120,7 @@ func (a *Authenticator) holder(ctx context.Context, token string, peer Peer,
 	case errors.As(err, &fault):
 		// A token that the issuer signed is no guess, however often a workstation brings it when it is over.
 		if !fault.signed && peer.Remote.IsValid() {
-			a.forgers.fail(addrKey, now)
+			a.forgers.fail(addrKey, guess{}, now)
 		}
 		return identity{}, &Refusal{Err: ErrCredentials, Reason: fault.reason, Person: fault.person}
 	case err != nil:
@@ -135,7 +135,7 @@ func (a *Authenticator) holder(ctx context.Context, token string, peer Peer,
 		if a.persons.blocked(id.person, now) {
 			return identity{}, &Refusal{Err: ErrThrottled, Reason: "Throttled", Person: id.person, BAL: bal}
 		}
-		a.persons.fail(id.person, now)
+		a.persons.fail(id.person, guess{}, now)
 		return identity{}, &Refusal{Err: ErrCredentials, Reason: reason, Person: id.person, BAL: bal}
 	}
 	return id, nil
