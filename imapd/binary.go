@@ -101,12 +101,12 @@ func (f *fetch) binary(m *source, it wire.FetchItem) error {
 	return f.out.err
 }
 
-// preview writes the first words of a message (RFC 8970, Section 3.1).
+// preview writes the first words of a message (RFC 8970, Section 3).
 func (f *fetch) preview(m *source) error {
 	text, err := message.Preview(m.meta, io.NewSectionReader(m.content, int64(len(m.content.Prefix())), m.content.Size()-int64(len(m.content.Prefix()))))
 	if err != nil {
 		f.log.Error("no preview of a message", "uid", uint32(m.row.UID), "mailbox", uint32(f.sel.ref.Mailbox), "err", err)
-		f.out.str("PREVIEW NIL")
+		f.out.str(`PREVIEW ""`) // NIL is for LAZY alone (RFC 8970, Section 3.2)
 		return f.out.err
 	}
 	f.out.add(func(b []byte) []byte { return wire.AppendString(append(b, "PREVIEW "...), text) })

@@ -93,12 +93,12 @@ func (c *conn) tellGone(since uint64, set wire.Set) error {
 
 // sureCode adds HIGHESTMODSEQ to the end of a command: after one that removed messages, and where EXPUNGE could not
 // be sent while the MODSEQ of later changes was, so that the client does not believe that it knows more than it does
-// (RFC 7162, Sections 3.2.9 and 3.2.10).
+// (RFC 7162, Sections 3.2.9 and 3.2.10; RFC 8508, Section 4.5).
 func (c *conn) sureCode(name string, r response) response {
 	if !c.qresync || c.sel == nil {
 		return r
 	}
-	went := c.sel.left && (strings.HasSuffix(name, "EXPUNGE") || strings.HasSuffix(name, "MOVE"))
+	went := c.sel.left && (strings.HasSuffix(name, "EXPUNGE") || strings.HasSuffix(name, "MOVE") || strings.HasSuffix(name, "REPLACE"))
 	if !went && len(c.sel.gone) == 0 && c.sel.quiet == 0 {
 		return r
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	maxPreview    = 200      // characters (RFC 8970, Section 3.1 asks for 200 to 256 at most)
+	maxPreview    = 200      // characters (RFC 8970, Section 3.3 asks for 200, 256 at most)
 	previewOctets = 16 << 10 // octets of a part that are looked at for it
 )
 
