@@ -38,9 +38,7 @@ func (c *conn) cmdFetch(cmd *wire.Command) (response, error) {
 	}
 	f := &fetch{conn: c, args: args}
 	if args.HasPartial {
-		if runs, err = f.part(runs); err != nil {
-			return response{}, err
-		}
+		runs = window(runs, args.Partial)
 	}
 	f.plan()
 	if args.HasChangedSince || f.has(wire.FetchModSeq) {
