@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 )
@@ -93,4 +95,25 @@ func (f *Front) KeepStapled(ctx context.Context, anchors func() *Anchors) {
 		all.Go(func() { m.keepStapled(ctx, anchors) })
 	}
 	all.Wait()
+}
+
+// Bears says whether one of the certificates is for a host name (RFC 9525, Section 6); the error names those that they are for.
+func (f *Front) Bears(host string) error {
+	var names []string
+	for _, m := range append([]*Front{f}, f.more...) {
+		leaf := m.Leaf()
+		if leaf.VerifyHostname(host) == nil {
+			return nil
+		}
+		names = append(names, leaf.DNSNames...)
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("front %s: the certificate names no host (subjectAltName); expected %s", f.cfg.Name, host)
+	}
+	const shown = 10
+	more := ""
+	if len(names) > shown {
+		names, more = names[:shown], ", …"
+	}
+	return fmt.Errorf("front %s: the certificate is for %s%s; expected %s", f.cfg.Name, strings.Join(names, ", "), more, host)
 }

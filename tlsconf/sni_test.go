@@ -101,3 +101,25 @@ func TestCertificateByName(t *testing.T) {
 		t.Errorf("a missing key: %v", err)
 	}
 }
+
+// A front bears the names of all its certificates, those that a star stands for too.
+func TestFrontBears(t *testing.T) {
+	f := newFacade(t, testpki.P256, tls.VersionTLS13) // mx.test
+	f.cfg.More = []tlsconf.CertFiles{f.named(t, "*.autre.test", testpki.P256)}
+	f.front = must(tlsconf.NewFront(f.cfg))(t)
+	for _, name := range []string{"mx.test", "MX.test", "imap.autre.test"} {
+		if err := f.front.Bears(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, name := range []string{"nobody.test", "autre.test", "a.b.autre.test"} {
+		if err := f.front.Bears(name); err == nil || !strings.Contains(err.Error(), "is for mx.test") || !strings.Contains(err.Error(), "*.autre.test; expected "+name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	f.write(t, must(f.pki.Issuing.Issue(testpki.Request{Subject: testpki.Subject{CN: "mx.test"}}))(t))
+	f.cfg.More = nil
+	if err := must(tlsconf.NewFront(f.cfg))(t).Bears("mx.test"); err == nil || !strings.Contains(err.Error(), "names no host") {
+		t.Errorf("a name that is the CN alone: %v", err)
+	}
+}

@@ -48,14 +48,14 @@ func newCheck() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "%s: accepted\n", file)
-			for _, w := range append(nonEmpty(keyWarning(cfg)), nonEmpty(noFiles)...) {
+			for _, w := range append(certWarnings(cfg), nonEmpty(keyWarning(cfg), noFiles)...) {
 				fmt.Fprintln(out, "warning: "+w)
 			}
 			if list, err := store.Keys(cfg.DataDir, cfg.Store.MasterKey); err == nil && list.Recovery == "" {
 				fmt.Fprintln(out, "advice: no recovery key is set. "+noRecovery)
 			}
 			if len(absent) > 0 {
-				fmt.Fprintf(out, "%d files that it names are not there yet (check --files makes each a fault):\n", len(absent))
+				fmt.Fprintf(out, "%s there yet (check --files makes each a fault):\n", counted(len(absent), "file that it names is not", "files that it names are not"))
 				for _, f := range locate(cfg.at, absent) {
 					fmt.Fprintln(out, "  "+f.String())
 				}
@@ -66,6 +66,31 @@ func newCheck() *cobra.Command {
 	c.Flags().StringVar(&file, "config", defaultConfigFile, "configuration file")
 	c.Flags().BoolVar(&all, "files", false, "a file that is not there is a fault")
 	return c
+}
+
+// certWarnings say which fronts have a certificate that has ended or ends soon, or is not for the name that others know them by:
+// who compares it goes away. Those that cannot be read are faults, or not there yet.
+func certWarnings(c *Config) (list []string) {
+	for _, cfg := range frontConfigs(c, nil) {
+		f, err := tlsconf.NewFront(cfg)
+		if err != nil {
+			continue
+		}
+		if err := f.Warning(); err != nil {
+			list = append(list, err.Error())
+		}
+		host, key := c.Hostname, "hostname"
+		switch cfg.Name {
+		case "imap.app":
+			host, key = c.IMAP.App.Hostname, "imap.app.hostname"
+		case "submission.app":
+			host, key = c.Submission.App.Hostname, "submission.app.hostname"
+		}
+		if err := f.Bears(host); err != nil {
+			list = append(list, fmt.Sprintf("%v (%s): clients that compare the name go away", err, key))
+		}
+	}
+	return list
 }
 
 // checkFiles looks at every file that the configuration names: faults are files that are wrong, absent those that are
