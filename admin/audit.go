@@ -40,7 +40,6 @@ var routeActs = map[string]string{
 	"POST /v1/sweep":                         "sweep",
 	"GET /v1/trace":                          "trace read",
 	"GET /v1/publication":                    "directory publish",
-	"GET /v1/publication/pending":            "directory publish, pending",
 	"POST /v1/publication/acks":              "directory publish, acknowledged",
 	"GET /v1/directory":                      "directory status",
 	"POST /v1/directory/accept":              "directory accept",

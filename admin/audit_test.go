@@ -55,7 +55,6 @@ var auditRows = map[string]auditRow{
 	"POST /v1/sweep":                         {"/v1/sweep", `{}`, "sweep", false, "/v1/sweep", `{`},
 	"GET /v1/trace":                          {"/v1/trace?id=0000000000000", "", "trace read", false, "/v1/trace?id=x", ""},
 	"GET /v1/publication":                    {path: "/v1/publication", act: "directory publish"},
-	"GET /v1/publication/pending":            {path: "/v1/publication/pending", act: "directory publish, pending"},
 	"POST /v1/publication/acks":              {"/v1/publication/acks", `{"rows":[]}`, "directory publish, acknowledged", false, "/v1/publication/acks", `{`},
 	"GET /v1/directory":                      {path: "/v1/directory", act: "directory status"},
 	"POST /v1/directory/accept":              {act: "directory accept", badPath: "/v1/directory/accept", badBody: `{"feed":"x"}`},

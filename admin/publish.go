@@ -74,11 +74,6 @@ func (c *Client) Changes(ctx context.Context, after string) (Changes, error) {
 	return call[Changes](ctx, c, http.MethodGet, "/v1/publication?after="+url.QueryEscape(after), nil)
 }
 
-// PendingChanges counts what the directory is to be told.
-func (c *Client) PendingChanges(ctx context.Context) (Pending, error) {
-	return call[Pending](ctx, c, http.MethodGet, "/v1/publication/pending", nil)
-}
-
 // AckChanges says that the directory has taken rows of an export.
 func (c *Client) AckChanges(ctx context.Context, rows []Ack) (Acked, error) {
 	return call[Acked](ctx, c, http.MethodPost, "/v1/publication/acks", Acks{rows})
@@ -105,11 +100,6 @@ func (s *Server) publication(r *http.Request) (any, error) {
 	}
 	s.Store.Record(event(r, trace.Admin, "directory publish", trace.Attr{Key: trace.KeyCount, Value: strconv.Itoa(len(doc.Changes))}))
 	return doc, nil
-}
-
-func (s *Server) publicationPending(r *http.Request) (any, error) {
-	s.Store.Record(event(r, trace.Admin, "directory publish, pending"))
-	return PendingOf(s.Store), nil
 }
 
 // PendingOf counts what the directory is to be told of the BALs of a store.

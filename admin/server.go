@@ -299,7 +299,6 @@ func (s *Server) routes() *router {
 		"POST /v1/sweep":                         s.sweep,
 		"GET /v1/trace":                          s.trace,
 		"GET /v1/publication":                    s.publication,
-		"GET /v1/publication/pending":            s.publicationPending,
 		"POST /v1/publication/acks":              s.publicationAck,
 		"GET /v1/directory":                      s.directoryStatus,
 		"POST /v1/directory/accept":              s.directoryAccept,

@@ -519,24 +519,6 @@ func FuzzSubmission(f *testing.F) {
 	})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p := m.as(t).secure("none")
-		go func() {
-			_, _ = p.conn.Write(in)
-			if c, ok := p.conn.(interface{ CloseWrite() error }); ok {
-				_ = c.CloseWrite()
-			}
-		}()
-		for {
-			r, err := p.reply()
-			if err != nil && strings.HasPrefix(err.Error(), "reply line") || isTimeout(err) {
-				t.Fatalf("%q: %v: %q", in, err, r)
-			}
-			if err != nil {
-				break
-			}
-			if r[0] < '2' || r[0] > '5' || strings.HasPrefix(r, "235") || strings.HasPrefix(r, "354") {
-				t.Fatalf("%q: reply %q", in, r)
-			}
-		}
-		p.conn.Close()
+		p.hostile(t, in, "235", "354")
 	})
 }

@@ -33,25 +33,7 @@ func FuzzMember(f *testing.F) {
 	var seen store.UID
 	f.Fuzz(func(t *testing.T, in string) {
 		p := m.logged(t)
-		go func() {
-			_, _ = io.WriteString(p.conn, in)
-			if c, ok := p.conn.(interface{ CloseWrite() error }); ok {
-				_ = c.CloseWrite()
-			}
-		}()
-		for {
-			r, err := p.reply()
-			if err != nil && strings.HasPrefix(err.Error(), "reply line") || isTimeout(err) {
-				t.Fatalf("%q: %v: %q", in, err, r)
-			}
-			if err != nil {
-				break
-			}
-			if r[0] < '2' || r[0] > '5' {
-				t.Fatalf("%q: reply %q", in, r)
-			}
-		}
-		p.conn.Close()
+		p.hostile(t, []byte(in))
 		m.as(t).allFromPharmacy(t, bal.ID, box, &seen)
 	})
 }
