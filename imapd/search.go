@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"mssd/imapd/wire"
 	"mssd/message"
@@ -209,14 +210,20 @@ func (s *search) settle() error {
 	return err
 }
 
-// readAtOnce is how many messages are read between two looks at the clock: the bodies of all of them may be.
-const readAtOnce = 256
+// readAtOnce is how many messages are read between two looks at the clock; fewer where the last ones took longer than slowRead,
+// as those do whose bodies must be read.
+const (
+	readAtOnce = 256
+	slowRead   = time.Second
+)
 
 // read judges the open messages by their words, and where those were cut by their octets.
 func (s *search) read() error {
+	atOnce := readAtOnce
 	for rest := s.open; len(rest) > 0; {
-		some := rest[:min(len(rest), readAtOnce)]
+		some := rest[:min(len(rest), atOnce)]
 		rest = rest[len(some):]
+		began := time.Now()
 		s.tell()
 		if err := s.pointless(); err != nil {
 			return err
@@ -237,6 +244,9 @@ func (s *search) read() error {
 			return err
 		}
 		s.prog.done += len(some)
+		if time.Since(began) > slowRead {
+			atOnce = max(2, atOnce/4)
+		}
 	}
 	return nil
 }
