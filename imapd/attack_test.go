@@ -174,6 +174,10 @@ func TestHungry(t *testing.T) {
 	s := w.login(ownerName, "INBOX")
 	start := time.Now()
 	s.ok(`LIST "" ` + strings.Repeat("*a", 30) + "b")
+	// With 10,000 mailboxes these would take minutes.
+	s.want(`LIST "" (`+strings.Repeat("*"+strings.Repeat("a*", 30)+"b ", 900)+"*)", "BAD")
+	s.want(`LIST "%`+strings.Repeat("a", 900)+`" (a b c)`, "BAD")
+	s.ok(`LIST "" (` + strings.Repeat("INBOX/un/long/nom/% ", 900) + "*)")
 	s.ok("UID FETCH 1:4294967295,4294967290:4294967295,1:* UID")
 	s.want("FETCH "+strings.Repeat("1:4294967295,", 3000)+"1 FLAGS", "BAD")
 	s.want("SEARCH "+strings.Repeat("NOT ", 2000)+"ALL", "BAD")

@@ -125,6 +125,9 @@ func (c *conn) cmdList(cmd *wire.Command) (response, error) {
 		list, under = recursive(a, list)
 	}
 	for _, e := range list {
+		if err := c.pointless(); err != nil {
+			return response{}, err
+		}
 		c.listEntry(a, e, under[e.shown])
 	}
 	return okay("LIST completed"), nil
@@ -177,8 +180,11 @@ func (c *conn) cmdLsub(cmd *wire.Command) (response, error) {
 	if err != nil {
 		return response{}, err
 	}
-	done := make(map[string]bool)
+	done, looked := make(map[string]bool), make(map[string]bool)
 	for _, e := range list {
+		if err := c.pointless(); err != nil {
+			return response{}, err
+		}
 		if !e.subscribed {
 			continue
 		}
@@ -194,7 +200,11 @@ func (c *conn) cmdLsub(cmd *wire.Command) (response, error) {
 		for j := len(e.shown) - 1; j > 0; j-- {
 			parent := e.shown[:j]
 			// One that is subscribed is done: it stands before what is below it.
-			if e.shown[j] == delim && !done[parent] && matchAny(a, parent) && strings.HasSuffix(a.Patterns[0], "%") {
+			if e.shown[j] != delim || looked[parent] || !strings.HasSuffix(a.Patterns[0], "%") {
+				continue
+			}
+			looked[parent] = true
+			if !done[parent] && matchAny(a, parent) {
 				done[parent] = true
 				c.listLine(wire.ListData{Command: "LSUB", Attributes: []string{`\Noselect`}, Delim: delim, Name: parent})
 			}

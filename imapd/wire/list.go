@@ -48,7 +48,12 @@ func ParseList(c *Command) (List, error) {
 // noName is a pattern that no mailbox fits.
 const noName = "\x00"
 
+// maxWild bounds the octets behind the first wildcard of each pattern, in all patterns of a command: by them, times the octets of all
+// names, the time is counted that LIST takes. What stands before a wildcard is free.
+const maxWild = 1000
+
 func (l *lexer) patterns(a *List, ext bool) error {
+	wild := 0
 	one := func() error {
 		s, err := l.charsOr(isListChar)
 		if err != nil {
@@ -57,6 +62,12 @@ func (l *lexer) patterns(a *List, ext bool) error {
 		// "%" and "*" stand for themselves in modified UTF-7.
 		if s, err = decodeName(s, l.lim.UTF8); err != nil {
 			s = noName // nothing has such a name
+		}
+		if i := strings.IndexAny(a.Reference+s, "*%"); i >= 0 {
+			wild += len(a.Reference) + len(s) - i
+		}
+		if wild > maxWild {
+			return bad("Too many wildcards, or too much behind them")
 		}
 		a.Patterns = append(a.Patterns, s)
 		return nil
