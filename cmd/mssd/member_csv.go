@@ -160,6 +160,7 @@ func parseTable(b []byte, columns []string, needed int, row func(line int, field
 	if line := b[:max(first, 0)]; bytes.Contains(line, []byte(";")) && !bytes.Contains(line, []byte(",")) {
 		r.Comma = ';'
 	}
+	r.FieldsPerRecord = -1 // counted below
 	want := strings.Join(columns[:needed-1], ", ") + " and " + columns[needed-1]
 	head, err := r.Read()
 	if errors.Is(err, io.EOF) {
@@ -193,6 +194,10 @@ func parseTable(b []byte, columns []string, needed int, row func(line int, field
 			return fmt.Errorf("more than %d rows", maxMemberRows)
 		}
 		line, _ := r.FieldPos(0)
+		if len(fields) != len(head) {
+			return fmt.Errorf("line %d has %s; expected %d as in the first line (a text with the separator in it stands in double quotes)",
+				line, counted(len(fields), "field", "fields"), len(head))
+		}
 		if err := row(line, func(name string) string {
 			if i, ok := at[name]; ok {
 				return strings.TrimSpace(fields[i])
