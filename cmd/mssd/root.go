@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"mssd/admin"
 )
@@ -65,17 +66,17 @@ func newRoot() *cobra.Command {
 	return root
 }
 
-// usageOfArgs makes wrong arguments a usageError for a command and those below it.
+// usageOfArgs makes wrong arguments, and flags that are missing, a usageError for a command and those below it.
 func usageOfArgs(c *cobra.Command) {
 	check := c.Args
 	if check == nil && c.HasSubCommands() {
 		check = noCommand
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
-		if check == nil {
-			return nil
+		err := flagsMissing(cmd)
+		if check != nil && err == nil {
+			err = check(cmd, args)
 		}
-		err := check(cmd, args)
 		var usage usageError
 		if err == nil || errors.As(err, &usage) {
 			return err
@@ -88,6 +89,20 @@ func usageOfArgs(c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		usageOfArgs(sub)
 	}
+}
+
+// flagsMissing says which flags were to be given, and what for.
+func flagsMissing(c *cobra.Command) error {
+	var missing []string
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		if need := f.Annotations[cobra.BashCompOneRequiredFlag]; len(need) > 0 && need[0] == "true" && !f.Changed {
+			missing = append(missing, fmt.Sprintf("--%s is missing (%s)", f.Name, f.Usage))
+		}
+	})
+	if len(missing) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(missing, ", "))
 }
 
 // noCommand is what a group of commands says of a word that is none of them.

@@ -191,7 +191,7 @@ func TestLostMailComesBack(t *testing.T) {
 	c.quit()
 
 	// Hold and retention as an operator says them.
-	refused("required flag", "bal", "hold", bal)
+	refused("--reason is missing", "bal", "hold", bal)
 	run("bal", "hold", bal, "--reason", "ordonnance 26/123")
 	if out := run("bal", "list"); !strings.Contains(out, "active, held") {
 		t.Errorf("bal list:\n%s", out)
