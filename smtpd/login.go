@@ -269,7 +269,8 @@ func (w *wire) cutOff(why error) {
 	_ = w.end(why)
 }
 
-// beginCommit is false, with the reason, when the session has ended; until endCommit it is not cut off.
+// beginCommit returns the reason when the session has ended; until endCommit, when go-smtp has queued the answer, it is not
+// cut off: who is told 421 of a stored message sends it again.
 func (w *wire) beginCommit() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -324,10 +324,9 @@ func (s *session) data(tx *transaction, read func(io.Writer) error) (id trace.ID
 	if err := s.front.content(s, &tx.in, sp); err != nil {
 		return 0, "", err
 	}
-	if err := s.w.beginCommit(); err != nil {
+	if err := s.w.beginCommit(); err != nil { // it is over when the answer has been queued: readLine
 		return 0, "", err
 	}
-	defer s.w.endCommit()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.w.ctx), commitWithin)
 	defer cancel()
 	id, dup, err := s.srv.Delivery.Deliver(ctx, sp, &tx.in)

@@ -126,6 +126,7 @@ func (w *wire) nextLine() ([]byte, error) {
 
 // readLine reads up to LF. What it returns is valid until the next read.
 func (w *wire) readLine() ([]byte, error) {
+	w.endCommit()
 	if w.active.Load() == 0 && w.guard.Ending() {
 		return nil, w.end(w.whyEnding())
 	}
