@@ -21,6 +21,14 @@ type derivedCache[T any] struct {
 	mu     sync.Mutex
 	kept   map[trace.ID]T
 	octets int
+	era    int // how often all was forgotten
+}
+
+// now is the era of what is read from here on, for keep.
+func (c *derivedCache[T]) now() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.era
 }
 
 // fill looks up ids and yields the places of those it does not have, which it appends to missing.
@@ -57,10 +65,11 @@ func (c *derivedCache[T]) all(ids []trace.ID, complete func(page []trace.ID, mis
 	return out, nil
 }
 
-func (c *derivedCache[T]) keep(id trace.ID, v T) {
+// keep keeps what was read in an era, which may be over: a BAL that was destroyed since may have had it.
+func (c *derivedCache[T]) keep(id trace.ID, v T, era int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.kept[id]; ok {
+	if _, ok := c.kept[id]; ok || era != c.era {
 		return
 	}
 	if c.kept == nil {
@@ -81,7 +90,7 @@ func (c *derivedCache[T]) keep(id trace.ID, v T) {
 func (c *derivedCache[T]) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.kept, c.octets = nil, 0
+	c.kept, c.octets, c.era = nil, 0, c.era+1
 }
 
 // storedValue is what meta.db holds of a message, v nil where there is nothing.

@@ -88,6 +88,7 @@ func (s *Store) DestroyBAL(ctx context.Context, addr Address, events ...trace.Ev
 // shred overwrites the key of a BAL for which that was decided, and forgets what memory holds of it.
 func (s *Store) shred(ctx context.Context, id BALID) error {
 	_, err := s.commitPatiently(ctx, &Batch{Ops: []Op{shredKey{id}}})
+	s.meta.forgetBAL(id)
 	s.meta.heads.clear()
 	s.meta.sieves.clear()
 	s.meta.sort.clear()

@@ -195,7 +195,7 @@ func (s *Store) SortKeysKept() int {
 func (s *Store) KeepSortKeys(n int, k message.SortKeys) (held, octets int) {
 	c := derivedCache[message.SortKeys]{room: s.meta.sort.room, size: s.meta.sort.size}
 	for i := range n {
-		c.keep(MessageID(i), k)
+		c.keep(MessageID(i), k, c.now())
 	}
 	return kept(&c)
 }
@@ -227,4 +227,13 @@ func DropSieves(t testing.TB, dir string) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// KeptAfterClear tries to keep what was read before a cache was cleared.
+func KeptAfterClear() bool {
+	c := derivedCache[int]{room: 100, size: func(int) int { return 1 }}
+	era := c.now()
+	c.clear()
+	c.keep(1, 1, era)
+	return len(c.kept) > 0
 }

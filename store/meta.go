@@ -47,6 +47,9 @@ type derived struct {
 	msgID []byte // 16 octets; nil none
 }
 
+// len is what an entry takes while it waits, octets.
+func (d *derived) len() int { return len(d.meta) + len(d.text) + len(d.sieve) + pendingEntry }
+
 // of is what stands in a bucket.
 func (d *derived) of(bucket []byte) []byte {
 	switch {
@@ -180,7 +183,7 @@ func (m *metaDB) add(d derived) {
 	m.mu.Lock()
 	if m.octets < maxPending || d.meta == nil {
 		m.pending[d.id] = d
-		m.octets += len(d.meta) + len(d.text) + len(d.sieve) + pendingEntry
+		m.octets += d.len()
 	} else {
 		m.leftOut.Store(true)
 	}
@@ -192,6 +195,19 @@ func (m *metaDB) add(d derived) {
 }
 
 func (m *metaDB) forget(id trace.ID) { m.add(derived{id: id}) }
+
+// forgetBAL drops what waits to be sealed for a BAL. Messages that others have too are derived again for them.
+func (m *metaDB) forgetBAL(bal BALID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, d := range m.pending {
+		if d.meta != nil && d.bal == bal {
+			m.octets -= d.len()
+			delete(m.pending, id)
+			m.leftOut.Store(true)
+		}
+	}
+}
 
 func (m *metaDB) stop() { close(m.quit) }
 

@@ -24,6 +24,7 @@ func (s *Store) Sieves(ctx context.Context, ids []MessageID) ([]message.Sieve, e
 }
 
 func (m *metaDB) readSieves(ctx context.Context, ids []trace.ID, missing []int, out []message.Sieve, room *[]byte) error {
+	era := m.sieves.now()
 	stored, err := m.stored(ids, missing, bktSieve, room)
 	if err = cmp.Or(err, ctx.Err()); err != nil {
 		return err
@@ -36,7 +37,7 @@ func (m *metaDB) readSieves(ctx context.Context, ids []trace.ID, missing []int, 
 	})
 	for j, i := range missing {
 		if ok[j] {
-			m.sieves.keep(ids[i], out[i])
+			m.sieves.keep(ids[i], out[i], era)
 		}
 	}
 	return nil

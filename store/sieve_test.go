@@ -43,6 +43,29 @@ func TestSieves(t *testing.T) {
 	check("from the file")
 }
 
+// Of a destroyed BAL no sieve is left, neither in memory nor to be opened; what was being read meanwhile is not kept either.
+func TestSievesOfDestroyed(t *testing.T) {
+	s := storetest.New(t)
+	b := storetest.AddBAL(t, s, "a@bal.example", store.ORG)
+	id, _ := storetest.Deliver(t, s, b.ID, "Subject: x\r\n\r\nautre\r\n")
+	ids := []store.MessageID{id}
+	if out := ruledOut(t, s, ids, "ordonnance"); !out[0] {
+		t.Fatal("no sieve")
+	}
+	if _, err := s.Commit(ctx, &store.Batch{Ops: []store.Op{store.SetBALState{Address: "a@bal.example", State: store.Closed}}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.DestroyBAL(ctx, "a@bal.example"); err != nil {
+		t.Fatal(err)
+	}
+	if out := ruledOut(t, s, ids, "ordonnance"); out[0] {
+		t.Error("the sieve of a destroyed BAL is still there")
+	}
+	if store.KeptAfterClear() {
+		t.Error("what was read before all was forgotten is kept")
+	}
+}
+
 // A meta.db of before sieves gets them at the first start.
 func TestSievesOfBefore(t *testing.T) {
 	opt := store.Options{Dir: filepath.Join(t.TempDir(), "s"), Create: true}

@@ -25,6 +25,7 @@ func (s *Store) SortKeys(ctx context.Context, ids []MessageID) ([]message.SortKe
 
 // makeSortKeys makes the keys of the messages at the places of missing, on all processors, and keeps them.
 func (m *metaDB) makeSortKeys(ctx context.Context, ids []trace.ID, missing []int, out []message.SortKeys, room *[]byte) error {
+	era := m.sort.now()
 	stored, err := m.stored(ids, missing, bktMeta, room)
 	if err = cmp.Or(err, ctx.Err()); err != nil {
 		return err
@@ -49,7 +50,7 @@ func (m *metaDB) makeSortKeys(ctx context.Context, ids []trace.ID, missing []int
 			}
 			out[i] = meta.SortKeys()
 		}
-		m.sort.keep(ids[i], out[i])
+		m.sort.keep(ids[i], out[i], era)
 	}
 	return nil
 }

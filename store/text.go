@@ -88,6 +88,7 @@ func (r *textsRead) page(ctx context.Context, first int, ids []MessageID) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	era := r.metaDB.heads.now()
 	var kept [textPage]message.Text
 	var places [textPage]int
 	missing := places[:0]
@@ -110,7 +111,7 @@ func (r *textsRead) page(ctx context.Context, first int, ids []MessageID) error 
 	for i, j := 0, 0; i < len(ids); i++ {
 		t := kept[i]
 		if j < len(missing) && missing[j] == i {
-			if t, err = r.read(ctx, stored[j]); unreadable(err) {
+			if t, err = r.read(ctx, stored[j], era); unreadable(err) {
 				r.note(&r.unread, err)
 				j++
 				continue
@@ -132,8 +133,8 @@ func (r *textsRead) note(at *error, err error) {
 	*at = cmp.Or(*at, err)
 }
 
-// read opens a text, or derives it again.
-func (r *textsRead) read(ctx context.Context, p storedValue) (message.Text, error) {
+// read opens a text, or derives it again; era is that of the reading.
+func (r *textsRead) read(ctx context.Context, p storedValue, era int) (message.Text, error) {
 	var t message.Text
 	v, err := p.open(r.metaDB, bktText)
 	if err == nil && v != nil {
@@ -146,7 +147,7 @@ func (r *textsRead) read(ctx context.Context, p storedValue) (message.Text, erro
 	}
 	if r.heads {
 		t = headOf(t)
-		r.metaDB.heads.keep(p.id, t)
+		r.metaDB.heads.keep(p.id, t, era)
 	}
 	return t, nil
 }
